@@ -1,0 +1,64 @@
+"""What a person sees of training: a bar with loss, rate and time left; in a log file, a line now and then."""
+
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Line = Mapping[str, object]
+_LOG_LINES = 5
+
+
+class Bar:
+    """Shows the examples trained out of all, the last loss, examples per second, validation quality and time left.
+
+    On a terminal it is one moving line; elsewhere about five lines for a training run.
+    shows: False shows nothing, for processes other than the main one.
+    """
+
+    def __init__(self, console: Console, title: str, *, shows: bool) -> None:
+        self._console, self._title, self._shows = console, title, shows
+        columns = (
+            TextColumn(escape(title)),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+        )
+        hidden = not (shows and console.is_terminal)
+        self._progress = Progress(*columns, console=console, transient=True, disable=hidden)
+        self._task = self._progress.add_task(title, total=1, status="")
+        self._loss = self._rate = self._validation = ""
+        self._done = self._total = self._printed = 0
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def begin(self, examples: int) -> None:
+        """Say how many examples this process will train on in all."""
+        self._total = examples
+        self._progress.update(self._task, total=examples)
+
+    def tick(self, examples: int) -> None:
+        """Say how many more examples are done."""
+        self._done += examples
+        self._progress.update(self._task, advance=examples)
+
+    def line(self, line: Line) -> None:
+        """Take up a line of the journal."""
+        if isinstance(loss := line.get("loss"), float):
+            self._loss, self._rate = f"loss {loss:.4f}", f"{line['examples_per_second']:.0f}/s"
+        if isinstance(quality := line.get("validation"), Mapping):
+            self._validation = f"validation {quality['accuracy']:.4f}"
+        status = " · ".join(part for part in (self._loss, self._validation, self._rate) if part)
+        self._progress.update(self._task, status=status)
+        due = self._total * (self._printed + 1) / _LOG_LINES
+        if self._shows and not self._console.is_terminal and self._validation and self._done >= due - 1e-6:
+            self._printed = int(self._done * _LOG_LINES / max(self._total, 1))
+            self._console.print(f"{escape(self._title)} · epoch {line['epoch']} · {status}", soft_wrap=True)

@@ -1,0 +1,159 @@
+"""The command line: `distill train`, `distill plan`. A user's mistake is one readable line and exit code 2."""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from distill.recipe import Recipe, apply_overrides, override_names, read_recipe
+from distill.run import Options, plan, train
+
+_ABOUT = "Transfer what a trained network knows into a smaller, faster or better-adapted one."
+_SETTINGS = """
+Settings of the recipe are changed by name: --epochs 3 --plan.kd.weight 0.5 --student.arguments.width 8.
+'distill train FILE --help' lists those of a recipe. Every run writes runs/NAME/recipe.json, which runs again:
+distill train runs/NAME/recipe.json --name again
+"""
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def main(recipe: Recipe) -> None:
+    """Train a recipe from its own file, `if __name__ == "__main__": main(recipe)`, for `accelerate launch FILE`."""
+    words = sys.argv[1:]
+    sys.exit(_answered(lambda: _run("train", [recipe], words), words))
+
+
+def run_command(words: Sequence[str]) -> int:
+    """Run one command line; the exit code is 0, or 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(
+        prog="distill", description=_ABOUT, epilog=_SETTINGS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands.add_parser("train", help="train recipes one after the other, and report what each transfer was worth")
+    commands.add_parser("plan", help="show what recipes would do, and stop on any mismatch, without training")
+    command = parser.parse_args(words[:1] or ["--help"]).command
+    rest = list(words[1:])
+    files = list(_until_option(rest))
+    return _answered(lambda: _run_files(command, files, rest[len(files) :]), words)
+
+
+def _run_files(command: str, files: Sequence[str], words: Sequence[str]) -> None:
+    if not files and not {"-h", "--help"} & set(words):
+        raise ValueError(f"distill {command} needs the file of a recipe: distill {command} recipes/image/digits.py")
+    options, _ = _options(command).parse_known_args(list(words))
+    recipes = [read_recipe(Path(file), allow_import=tuple(options.allow_import)) for file in files]
+    _run(command, recipes, words)
+
+
+def _run(command: str, recipes: Sequence[Recipe], words: Sequence[str]) -> None:
+    parser = _options(command)
+    options, overrides = parser.parse_known_args(list(words))
+    if options.help:
+        _help(parser, recipes)
+        return
+    changed = _overridden(recipes, overrides, tuple(options.allow_import))
+    how = Options(Path(options.root), resume=options.resume == "auto", overwrite=options.overwrite)
+    console = Console(highlight=False)
+    for recipe in changed:
+        if command == "plan":
+            plan(recipe, how, console)
+        else:
+            train(recipe, how, console)
+
+
+def _options(command: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"distill {command}",
+        usage=f"distill {command} FILE [FILE...] [options] [settings of the recipe]",
+        epilog=_SETTINGS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("-h", "--help", action="store_true", help="show this, and the settings of the recipes that are named")
+    add("--root", default="runs", metavar="FOLDER", help="where the folders of runs lie; default: runs")
+    add(
+        "--resume",
+        choices=("auto", "never"),
+        default="never",
+        help="auto goes on where a run of the same recipe stopped",
+    )
+    add("--overwrite", action="store_true", help="remove what a run of the same name left, and start anew")
+    add(
+        "--allow-import",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="let a recipe.json name classes of this module",
+    )
+    add("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _help(parser: argparse.ArgumentParser, recipes: Sequence[Recipe]) -> None:
+    parser.print_help()
+    for recipe in recipes:
+        print(f"\nSettings of {recipe.name}:")
+        for setting in override_names(recipe):
+            print(
+                f"  --{setting.name} = {setting.value}  "
+                f"({setting.takes}{': ' * bool(setting.meaning)}{setting.meaning})"
+            )
+
+
+def _overridden(recipes: Sequence[Recipe], words: Sequence[str], allow_import: tuple[str, ...]) -> list[Recipe]:
+    """Each recipe with its overrides. Of several recipes, an override changes those that have the setting."""
+    groups: list[list[str]] = []
+    for word in words:
+        if word.startswith("--") or not groups:
+            groups.append([])
+        groups[-1].append(word)
+    known = [{setting.name for setting in override_names(recipe)} for recipe in recipes]
+    names = [group[0].removeprefix("--").partition("=")[0].replace("-", "_") for group in groups]
+    changed = []
+    for recipe, settings in zip(recipes, known, strict=True):
+        own = [
+            word
+            for name, group in zip(names, groups, strict=True)
+            if name in settings or not any(name in others for others in known)
+            for word in group
+        ]
+        changed.append(apply_overrides(recipe, own, allow_import))
+    twice = sorted({one.name for one in changed if sum(one.name == other.name for other in changed) > 1})
+    if twice:
+        raise ValueError(
+            f"Two recipes are named {twice[0]!r} and would share a folder. Train them by themselves, or rename one."
+        )
+    return changed
+
+
+def _until_option(words: Sequence[str]) -> list[str]:
+    first = next((position for position, word in enumerate(words) if word.startswith("-")), len(words))
+    return list(words[:first])
+
+
+def _answered(act: Callable[[], None], words: Sequence[str]) -> int:
+    """Run; what a user caused becomes one line, unless the traceback is asked for."""
+    warnings.formatwarning = lambda message, *_: f"distill: warning: {message}\n"
+    try:
+        act()
+    except ValueError as error:
+        if "--debug" in words:
+            raise
+        rank = os.environ.get("RANK", "0")
+        where = "" if rank == "0" else f" (process {rank})"
+        print(f"distill{where}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("distill: interrupted. Go on with --resume auto.", file=sys.stderr)
+        return 130
+    return 0

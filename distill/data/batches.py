@@ -1,0 +1,112 @@
+"""Which examples each process takes in which micro-batch, so that how a batch is cut does not change what is in it."""
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import Sampler
+
+from distill.data.draws import generator
+
+
+class Batches(Sampler[list[tuple[int, int]]]):
+    """Micro-batches of keys (epoch, index) for one process, out of global batches that all processes share.
+
+    Global batch k of an epoch is a slice of the epoch's order, which depends on the seed and the epoch alone. It is cut
+    into one contiguous share for each process, sizes differing by at most one, and each share into the same number of
+    micro-batches, none empty. So every process makes the same number of forward passes in a step, and the union over
+    processes and micro-batches is the global batch.
+
+    batch_size: examples of a step over all processes. micro_batch_size: most examples of one forward pass in one
+    process; None puts no bound. With a bound of 1 and shares that differ by one, one micro-batch of the larger share
+    holds two.
+
+    The last, ragged batch is kept. If it has fewer examples than there are processes, it is left out when shuffled
+    (`left_out` says how many examples an epoch misses, others in each epoch), and joins the batch before it when not,
+    since evaluation counts every example.
+    """
+
+    def __init__(
+        self,
+        num_examples: int,
+        *,
+        batch_size: int,
+        micro_batch_size: int | None = None,
+        rank: int = 0,
+        processes: int = 1,
+        seed: int = 0,
+        shuffle: bool = True,
+    ) -> None:
+        if batch_size < processes:
+            raise ValueError(
+                f"batch_size={batch_size} does not reach {processes} processes. Give at least {processes}."
+            )
+        if micro_batch_size is not None and micro_batch_size < 1:
+            raise ValueError(f"micro_batch_size is at least 1, got {micro_batch_size}.")
+        if num_examples < processes:
+            raise ValueError(f"{num_examples} examples cannot be shared by {processes} processes. Start fewer.")
+        assert 0 <= rank < processes
+        self.num_examples = num_examples
+        self.batch_size = batch_size
+        self.micro_batch_size = micro_batch_size
+        self.rank = rank
+        self.processes = processes
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = 0
+        self.start_step = 0
+        full, ragged = divmod(num_examples, batch_size)
+        self._sizes = [batch_size] * full
+        self.left_out = 0
+        if ragged >= processes:
+            self._sizes.append(ragged)
+        elif shuffle:
+            self.left_out = ragged
+        else:
+            self._sizes[-1] += ragged
+
+    @property
+    def steps(self) -> int:
+        """Global batches of an epoch."""
+        return len(self._sizes)
+
+    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
+        """Makes the next iteration that of `epoch`, from step `start_step` on: exactly the rest of the whole epoch."""
+        if not 0 <= start_step <= self.steps:
+            raise ValueError(f"start_step is between 0 and the {self.steps} steps of an epoch, got {start_step}.")
+        self.epoch = epoch
+        self.start_step = start_step
+
+    def size(self, step: int) -> int:
+        """Examples of the global batch of that step."""
+        return self._sizes[step]
+
+    def cuts(self, step: int) -> int:
+        """Micro-batches into which each process cuts its share of that step."""
+        smallest, largest = self._sizes[step] // self.processes, -(-self._sizes[step] // self.processes)
+        bound = largest if self.micro_batch_size is None else self.micro_batch_size
+        return min(-(-largest // bound), smallest)
+
+    def __len__(self) -> int:
+        return sum(self.cuts(step) for step in range(self.start_step, self.steps))
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, order = self.epoch, self._order()
+        for step in range(self.start_step, self.steps):
+            start, size, cuts = step * self.batch_size, self._sizes[step], self.cuts(step)
+            first, last = _cut(size, self.processes, self.rank)
+            share = order[start + first : start + last].tolist()
+            for number in range(cuts):
+                first, last = _cut(len(share), cuts, number)
+                yield [(epoch, index) for index in share[first:last]]
+
+    def _order(self) -> torch.Tensor:
+        if not self.shuffle:
+            return torch.arange(self.num_examples)
+        return torch.randperm(self.num_examples, generator=generator("order", self.seed, self.epoch))
+
+
+def _cut(size: int, pieces: int, number: int) -> tuple[int, int]:
+    """Start and end of one of `pieces` contiguous pieces of `size`, the larger ones first."""
+    least, larger = divmod(size, pieces)
+    start = number * least + min(number, larger)
+    return start, start + least + (number < larger)

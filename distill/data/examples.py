@@ -1,0 +1,166 @@
+"""Examples of images with labels, and the three splits that every data set gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from distill.batch import Batch
+from distill.data.augment import Transform
+from distill.data.draws import drawn_from
+from distill.data.mix import Mix
+from distill.data.split import check_labels
+from distill.view import View
+
+
+class Images(Protocol):
+    """Images by number, each uint8 (C, H, W): one tensor (N, C, H, W), or files that are decoded when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Tensor: ...
+
+
+class Part(NamedTuple):
+    """What a split is made of: images, and a class number for each, int64 (N,)."""
+
+    images: Images
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example of a split.
+
+    image: (C, H, W), uint8, or float in [0, 1] where examples are mixed.
+    label: class number, int64 (), or float (K,) where examples are mixed.
+    index: its number in the split.
+    """
+
+    image: Tensor
+    label: Tensor
+    index: int
+
+
+class Examples(Dataset[Example]):
+    """One split, with keys (epoch, index): what an example looks like depends on (seed, epoch, index) and nothing else.
+
+    So it is the same with any number of workers and processes, in any order, and after a resume. Transforms that draw
+    nothing make the epoch meaningless, as in evaluation.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        *,
+        num_classes: int,
+        transforms: Sequence[Transform] = (),
+        seed: int = 0,
+        mix: Mix | None = None,
+    ) -> None:
+        self.images = part.images
+        self.labels = part.labels
+        self.num_classes = num_classes
+        self.transforms = tuple(transforms)
+        self.seed = seed
+        self.mix = mix
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, key: tuple[int, int]) -> Example:
+        epoch, index = int(key[0]), int(key[1])
+        image, label = self.crop(epoch, index), self.labels[index]
+        if self.mix is None:
+            return Example(image, label, index)
+        height, width = image.shape[-2:]
+        blend = self.mix.draw(self.seed, epoch, index, num_examples=len(self), height=height, width=width)
+        other = image if blend.partner == index else self.crop(epoch, blend.partner)
+        soft = blend.labels(int(label), int(self.labels[blend.partner]), self.num_classes)
+        return Example(blend.images(image, other), soft, index)
+
+    def crop(self, epoch: int, index: int) -> Tensor:
+        """The example's image after its transforms and before any mixing, uint8 (C, H, W)."""
+        image = self.images[index]
+        if not self.transforms:
+            return image
+        with drawn_from("augment", self.seed, epoch, index):
+            for transform in self.transforms:
+                image = transform(image)
+        return image
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Examples as one batch, in their order."""
+    return Batch(
+        inputs=torch.stack([example.image for example in examples]),
+        labels=torch.stack([example.label for example in examples]),
+        index=torch.tensor([example.index for example in examples]),
+    )
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set, cut: examples to train on, to choose by, and to report on once.
+
+    classes: the names, in the order of the class numbers.
+    view: the data's own statistics, for models that bring none.
+    """
+
+    train: Examples
+    validation: Examples
+    test: Examples
+    classes: tuple[str, ...]
+    view: View
+
+
+@runtime_checkable
+class Data(Protocol):
+    """A data set: a frozen dataclass of plain settings that can be loaded.
+
+    `seed` is the run's: it moves augmentation and mixing, never the split, so that runs over seeds share their test
+    examples.
+    """
+
+    def load(self, seed: int, mix: Mix | None) -> Splits:
+        """The splits, read and checked. Raises: ValueError in one line for anything wrong with settings or files."""
+
+
+def make_splits(
+    *,
+    train: Part,
+    validation: Part,
+    test: Part,
+    classes: Sequence[str],
+    view: View,
+    seed: int,
+    mix: Mix | None = None,
+    augment: Sequence[Transform] = (),
+    prepare: Sequence[Transform] = (),
+) -> Splits:
+    """The splits of a data set out of its parts.
+
+    augment: transforms of training images; prepare: of validation and test images, without chance.
+
+    Raises:
+        ValueError: a split without examples, labels that name no class, or a class without training examples.
+    """
+    for name, part in (("train", train), ("validation", validation), ("test", test)):
+        if len(part.images) != len(part.labels):
+            raise ValueError(f"The {name} split has {len(part.images)} images and {len(part.labels)} labels.")
+        check_labels(part.labels, len(classes), f"The {name} split")
+    counts = torch.bincount(train.labels, minlength=len(classes)).tolist()
+    empty = [name for name, count in zip(classes, counts, strict=True) if count == 0]
+    if empty:
+        raise ValueError(f"No training example of class {', '.join(empty)}. Add some, or leave the class out.")
+    num_classes = len(classes)
+    return Splits(
+        train=Examples(train, num_classes=num_classes, transforms=augment, seed=seed, mix=mix),
+        validation=Examples(validation, num_classes=num_classes, transforms=prepare, seed=seed),
+        test=Examples(test, num_classes=num_classes, transforms=prepare, seed=seed),
+        classes=tuple(classes),
+        view=view,
+    )

@@ -1,0 +1,132 @@
+"""Image files: finding, checking and decoding them."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from distill.data.folders import inside
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+T = TypeVar("T")
+
+
+class UnreadableImageError(ValueError):
+    """An image that cannot be decoded, named with the reason in one line."""
+
+
+def decode(path: Path) -> npt.NDArray[np.uint8]:
+    """The pixels in RGB, uint8 (H, W, 3): grey and palettes spread to three channels, transparency dropped.
+
+    Raises:
+        UnreadableImageError: no image, a truncated one, more pixels than Pillow allows, or more than 8 bits a channel.
+    """
+    return np.array(_read(path, whole=True), dtype=np.uint8)
+
+
+def _read(path: Path, *, whole: bool) -> Image.Image:
+    """The image in RGB; where not `whole`, a JPEG at an eighth of its sides, whose file is still read to its end."""
+    try:
+        with Image.open(path) as image:
+            limit = Image.MAX_IMAGE_PIXELS
+            if False:
+                raise ValueError(f"{image.width}x{image.height} is more than the {limit} pixels that Pillow allows")
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"more than 8 bits a channel (mode {image.mode})")
+            if not whole:
+                image.draft(None, (1, 1))
+            image.load()
+            opaque: Image.Image = image.convert("RGBA") if "transparency" in image.info else image
+            return opaque.convert("RGB")
+    # Pillow answers a damaged file with OSError, SyntaxError, struct.error and others, each format with its own.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImageError(f"Cannot read image {path}: {reason}.") from error
+
+
+class Files:
+    """Image files under one folder, decoded when asked for: uint8 (3, H, W), each of its own size.
+
+    The names lie in one block of bytes, so that forked workers share them instead of copying a million strings.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
+        encoded = [os.fsencode(name) for name in names]
+        self.root = root
+        self._block = b"".join(encoded)
+        self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int, /) -> Tensor:
+        return torch.from_numpy(decode(self.path(index))).permute(2, 0, 1)
+
+    def path(self, index: int) -> Path:
+        """Where the file lies."""
+        return self.root / self._name(index)
+
+    def rows(self, which: Tensor) -> "Files":
+        """The chosen files only, in the order asked for."""
+        return Files(self.root, [self._name(index) for index in which.tolist()])
+
+    def _name(self, index: int) -> str:
+        start = int(self._ends[index - 1]) if index else 0
+        return os.fsdecode(self._block[start : int(self._ends[index])])
+
+
+def image_names(root: Path, folder: Path) -> Iterator[str]:
+    """Names under `root` of the image files in and below `folder`, sorted within each; hidden ones are passed over.
+
+    Raises:
+        ValueError: a link that leads out of `root`, or a link to a folder.
+    """
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        path = folder / entry.name
+        if entry.name.startswith("."):
+            continue
+        if entry.is_symlink() and inside(root, path).is_dir():
+            raise ValueError(
+                f"{path} is a link to a folder, so its images may count twice. Put the folder itself there."
+            )
+        if entry.is_dir():
+            yield from image_names(root, path)
+        elif path.suffix.lower() in SUFFIXES:
+            yield str(path.relative_to(root))
+
+
+def unreadable(files: Files) -> dict[int, str]:
+    """Numbers of the files that cannot be decoded, each with the error's line; every file is read to its end."""
+
+    def check(rows: range) -> dict[int, str]:
+        found = {}
+        for index in rows:
+            try:
+                _read(files.path(index), whole=False)
+            except UnreadableImageError as error:
+                found[index] = str(error)
+        return found
+
+    parts = in_threads(check, len(files), description="Checking images")
+    return {index: reason for part in parts for index, reason in part.items()}
+
+
+def in_threads(work: Callable[[range], T], count: int, *, description: str, chunk: int = 256) -> list[T]:
+    """What `work` gives for consecutive ranges of 0..count, in order, computed in threads; many show a progress bar."""
+    ranges = [range(start, min(start + chunk, count)) for start in range(0, count, chunk)]
+    console = Console(stderr=True)
+    # Of several processes on one terminal, the first one speaks.
+    silent = count <= 2000 or not console.is_terminal or os.environ.get("RANK", "0") != "0"
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        results = pool.map(work, ranges)
+        return list(track(results, description, len(ranges), console=console, transient=True, disable=silent))

@@ -1,0 +1,47 @@
+"""Cutting a set into two so that each class keeps its share in both."""
+
+import torch
+from torch import Tensor
+
+from distill.data.draws import generator
+
+
+def check_share(name: str, share: float) -> None:
+    """Refuses a share of the examples that is not between 0 and 1."""
+    if not 0 < share < 1:
+        raise ValueError(f"{name} is a share of the examples between 0 and 1, got {share}.")
+
+
+def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
+    """Refuses no labels at all, and labels that are not the number of a class."""
+    if len(labels) == 0:
+        raise ValueError(f"{where} has no examples.")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(f"{where} has labels from {low} to {high}, but classes are numbered 0 to {num_classes - 1}.")
+
+
+def cut(labels: Tensor, size: int, *, seed: int, name: str) -> tuple[Tensor, Tensor]:
+    """Rows that stay and `size` rows that are cut out, both ascending, drawn by the seed class by class.
+
+    Each class gives size * count / total rows, rounded so that they sum to `size`: up where the remainder is largest,
+    and at the lower class among equals. `name` is the setting that asks for it, and its draw does not depend on other
+    settings'.
+
+    labels: int64 (N,), at least 0.
+
+    Raises:
+        ValueError: `size` is below 1 or leaves no row.
+    """
+    total = len(labels)
+    if not 0 < size < total:
+        raise ValueError(f"{name} cuts {size} of {total} examples; it has to take at least 1 and to leave at least 1.")
+    counts = torch.bincount(labels)
+    quotas = counts * size // total
+    remainders = counts * size % total
+    quotas[remainders.argsort(descending=True, stable=True)[: size - int(quotas.sum())]] += 1
+    taken = torch.zeros(total, dtype=torch.bool)
+    for label, quota in enumerate(quotas.tolist()):
+        rows = (labels == label).nonzero().flatten()
+        taken[rows[torch.randperm(len(rows), generator=generator("cut", name, seed, label))[:quota]]] = True
+    return (~taken).nonzero().flatten(), taken.nonzero().flatten()

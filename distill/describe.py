@@ -1,0 +1,146 @@
+"""A run before it is run, as text: both models, each arrow with shapes and head, what is not trained, memory, steps."""
+
+import io
+from collections.abc import Sequence
+
+from accelerate import Accelerator
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor, nn
+
+from distill.build import Parts, freeze, sample_batch
+from distill.measure import multiply_adds, parameters, training_memory
+from distill.plan import Arrow, arrows, connect
+from distill.recipe import Stage
+from distill.view import View
+
+_WIDTH = 120
+
+
+def describe(parts: Parts, accelerator: Accelerator) -> str:
+    """What `distill plan` prints and `plan.txt` holds.
+
+    Raises:
+        ValueError: a tap, a shape, a head or a freeze pattern does not fit; named.
+    """
+    out = Console(file=io.StringIO(), width=_WIDTH, no_color=True)
+    recipe, splits = parts.recipe, parts.splits
+    out.print(
+        f"Run {escape(recipe.name)}: {type(recipe.data).__name__}, {len(splits.classes)} classes, "
+        f"{len(splits.train)} training, {len(splits.validation)} validation and {len(splits.test)} test examples"
+    )
+    out.print(_models(parts))
+    for note in parts.notes:
+        out.print(f"Note: {escape(note)}")
+    if parts.coverage is not None:
+        out.print(parts.coverage.table())
+    for stage in recipe.all_stages():
+        _stage(out, parts, stage, accelerator)
+    controls = f" beside {' and '.join(recipe.controls)}" if recipe.controls else ""
+    seeds = f"{recipe.repeats} seeds" if recipe.repeats > 1 else "one seed"
+    out.print(
+        f"Over {seeds}{controls}; epochs are chosen on the validation examples, the test examples are read once at "
+        f"the end."
+    )
+    assert isinstance(out.file, io.StringIO)
+    return out.file.getvalue()
+
+
+def _models(parts: Parts) -> Table:
+    table = Table(title="Models", title_justify="left")
+    for name in ("", "source", "weights"):
+        table.add_column(name)
+    for name in ("parameters", "multiply-adds", "view"):
+        table.add_column(name, justify="right")
+    models = [("student", parts.recipe.student, parts.student, parts.student_view)]
+    if parts.teacher is not None and parts.recipe.teacher is not None:
+        models.insert(0, ("teacher", parts.recipe.teacher, parts.teacher, parts.teacher_view))
+    for role, model, module, view in models:
+        cost = _multiply_adds(module, view, parts)
+        weights = escape(model.weights or "none")
+        table.add_row(role, escape(model.source), weights, f"{parameters(module):,}", cost, _view(view, parts))
+    return table
+
+
+def _multiply_adds(module: nn.Module, view: View, parts: Parts) -> str:
+    images = sample_batch(parts.splits, 1).inputs
+    return f"{multiply_adds(module, view.module()(images)) / 1e6:,.1f} M"
+
+
+def _view(view: View, parts: Parts) -> str:
+    channels, *sides = parts.splits.train[(0, 0)].image.shape
+    height, width = (view.size, view.size) if view.size is not None else sides
+    return f"{max(channels, len(view.mean))}x{height}x{width}"
+
+
+def _stage(out: Console, parts: Parts, stage: Stage, accelerator: Accelerator) -> None:
+    recipe, splits = parts.recipe, parts.splits
+    freeze(parts.student, stage.freeze)
+    frozen = [name for name, parameter in parts.student.named_parameters() if not parameter.requires_grad]
+    sample = sample_batch(splits)
+    teacher, learner = connect(
+        parts.teacher if any(term.needs_teacher for term in stage.plan.values()) else None,
+        parts.student,
+        stage.plan,
+        sample,
+        teacher_view=parts.teacher_view.module(),
+        student_view=parts.student_view.module(),
+    )
+    out.print(_arrows(stage, arrows(teacher, learner, stage.plan, sample)))
+    if frozen:
+        out.print(f"Frozen by the recipe: {_names(frozen)}")
+    if learner.unreached:
+        out.print(f"Warning: no loss reaches {_names(learner.unreached)}; they keep their values.")
+    processes = accelerator.num_processes
+    micro = recipe.micro_batch_size or -(-recipe.batch_size // processes)
+    steps = -(-len(splits.train) // recipe.batch_size)
+    out.print(
+        f"{stage.epochs} epochs of {steps} steps; batch of {recipe.batch_size} over {processes} "
+        f"process{'es' if processes > 1 else ''} in micro-batches of at most {min(micro, recipe.batch_size)}; "
+        f"{escape(str(stage.optimizer))}, {escape(str(stage.schedule))}, precision {accelerator.mixed_precision}"
+    )
+    coupled = [name for name, term in stage.plan.items() if term.couples]
+    if coupled and micro * processes < recipe.batch_size:
+        out.print(
+            f"Note: {_names(coupled)} relate the whole batch over its micro-batches, so the student runs forward "
+            f"twice a step."
+        )
+    if not isinstance(sample.inputs, Tensor):
+        raise ValueError(f"{type(recipe.data).__name__} gives several inputs; memory is estimated for one tensor only.")
+    memory = training_memory(
+        learner, sample.inputs, optimizer_states=_states(stage, learner), batch_size=min(micro, recipe.batch_size)
+    )
+    held = 0 if teacher is None else sum(tensor.nbytes for tensor in teacher.state_dict().values())
+    out.print(
+        f"Memory for training in float32, estimated: {_size(memory.total + held)} "
+        f"({_size(memory.activations)} activations, {_size(memory.parameters + memory.gradients + memory.optimizer)} "
+        f"weights, "
+        f"gradients and optimizer, {_size(held)} teacher)"
+    )
+    learner.student.close()
+
+
+def _arrows(stage: Stage, rows: Sequence[Arrow]) -> Table:
+    table = Table(title=f"Stage {escape(stage.name)}", title_justify="left")
+    for column in ("term", "weight", "loss", "student", "shape", "teacher", "shape", "head", "parameters"):
+        table.add_column(column, overflow="fold", justify="right" if column in ("weight", "parameters") else "left")
+    for row in rows:
+        cells = (row.term, f"{row.weight:g}", row.loss, row.student, row.student_shape, row.teacher, row.teacher_shape)
+        table.add_row(*map(escape, cells), escape(row.head), f"{row.head_parameters:,}" if row.head else "")
+    return table
+
+
+def _states(stage: Stage, learner: nn.Module) -> int:
+    """Values that the optimizer keeps for each parameter: two of Adam's kind, one with momentum."""
+    defaults = stage.optimizer.build(learner.parameters()).defaults
+    return 2 if "betas" in defaults else int(defaults.get("momentum", 0) > 0)
+
+
+def _names(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return escape(", ".join(names[:most])) + more
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**20:,.1f} MiB"

@@ -1,0 +1,182 @@
+"""Where a model comes from, and with which weights: `load_model`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from distill.models import from_hub, from_import, from_timm, from_torchvision
+from distill.models.loaded import Loaded, classifier_name
+from distill.models.weights import (
+    MODEL_FILE,
+    SUFFIXES,
+    fit_tensors,
+    named_for,
+    read_config,
+    read_tensors,
+    student_folder,
+)
+from distill.view import View
+
+_NAMED_WEIGHTS = {"torchvision": from_torchvision.pretrained, "timm": from_timm.pretrained}
+_PROBE_CLASSES = 2
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A source as the user named it, ready to be built for any number of classes."""
+
+    text: str
+    in_channels: int
+    arguments: Mapping[str, Any]
+    trust: bool
+
+    @property
+    def kind(self) -> str:
+        return self.text.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        return self.text.partition(":")[2]
+
+    @property
+    def asks_for_classes(self) -> bool:
+        """Whether the number of classes is still open when the model is built."""
+        if self.kind == "hub" or "num_classes" in self.arguments:
+            return False
+        return self.kind in _NAMED_WEIGHTS or from_import.takes(self.text, "num_classes")
+
+    def build(self, num_classes: int | None) -> nn.Module:
+        if self.kind == "hub":
+            return from_hub.build(self.name, arguments=self.arguments, trust=self.trust)
+        if self.kind == "torchvision":
+            return from_torchvision.build(
+                self.name, num_classes=num_classes, in_channels=self.in_channels, arguments=self.arguments
+            )
+        if self.kind == "timm":
+            return from_timm.build(
+                self.name, num_classes=num_classes, in_channels=self.in_channels, arguments=self.arguments
+            )
+        return from_import.build(
+            self.text, num_classes=num_classes, in_channels=self.in_channels, arguments=self.arguments
+        )
+
+    @property
+    def view(self) -> View | None:
+        """What the model sees where no weights say it."""
+        return from_torchvision.GREY_VIEW if self.kind == "torchvision" and self.in_channels == 1 else None
+
+
+def load_model(
+    source: str,
+    *,
+    num_classes: int | None,
+    in_channels: int = 3,
+    weights: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> Loaded:
+    """A model from its source, with its weights, the names of its classes and its view.
+
+    source: "package.module:factory" (such as "distill.models.cifar:resnet20"), "torchvision:NAME", "timm:NAME",
+        "hub:FOLDER:ENTRY" or "hub:OWNER/REPO:ENTRY".
+    num_classes: what the data have; None keeps the weights' own number.
+    in_channels: of the data's images.
+    weights: a run's folder, its student's folder, a .safetensors, .pt or .pth file; a name of torchvision's weights
+        ("DEFAULT", "IMAGENET1K_V1"); "pretrained" for timm; None for fresh ones.
+    arguments: of the factory, above what is said here.
+    trust: run the code of a hub source.
+
+    Raises:
+        ValueError: the source, the weights or an argument is not there or does not fit; by name, with the way out.
+    """
+    arguments = dict(arguments or {})
+    made = _Source(source, in_channels, arguments, trust)
+    if not made.kind or not made.name:
+        raise ValueError(
+            f"{source!r} names no model. Write 'package.module:factory', 'torchvision:NAME', 'timm:NAME' or "
+            "'hub:OWNER/REPO:ENTRY'."
+        )
+    if weights is None:
+        return Loaded(made.build(num_classes), None, made.view, "")
+    path = Path(weights).expanduser()
+    folder = student_folder(path)
+    if folder is not None:
+        return _from_run(made, folder, weights, num_classes)
+    if path.is_file():
+        return _from_file(made, path, weights, num_classes)
+    named = not path.is_dir() and path.suffix not in SUFFIXES and len(path.parts) == 1
+    if named and made.kind in _NAMED_WEIGHTS:
+        pretrained = _NAMED_WEIGHTS[made.kind]
+        return pretrained(made.name, weights, num_classes=num_classes, in_channels=in_channels, arguments=arguments)
+    raise ValueError(_missing(path, weights))
+
+
+def _from_run(made: _Source, folder: Path, weights: str, num_classes: int | None) -> Loaded:
+    config = read_config(folder)
+    arguments = json.loads(json.dumps(dict(made.arguments)))
+    if (config["source"], config["arguments"]) != (made.text, arguments):
+        raise ValueError(
+            f"{weights} holds {config['source']} with arguments {config['arguments']}, not {made.text} with "
+            f"arguments {arguments}. Name the model as it was trained."
+        )
+    if num_classes not in (None, config["num_classes"]):
+        raise ValueError(
+            f"{weights} was trained for {config['num_classes']} classes, not for {num_classes}. Train another on "
+            "these classes, or start from it as the teacher, with initialize=CopyWeights()."
+        )
+    view = _view(config, folder)
+    channels = config["in_channels"]
+    if made.in_channels != channels and not (made.in_channels == 1 and view is not None and len(view.mean) == channels):
+        raise ValueError(
+            f"{weights} was trained on images of {channels} channels, and these have {made.in_channels}. "
+            "Train another on these images."
+        )
+    model = _Source(made.text, channels, made.arguments, made.trust).build(config["num_classes"])
+    tensors = read_tensors(folder / MODEL_FILE)
+    fit_tensors(model, tensors, source=made.text, weights=weights)
+    return Loaded(model, tuple(config["classes"]), view, _note(made, tensors, weights))
+
+
+def _from_file(made: _Source, path: Path, weights: str, num_classes: int | None) -> Loaded:
+    tensors = read_tensors(path)
+    if num_classes is None and made.asks_for_classes:
+        num_classes = _count_classes(made, tensors, weights)
+    model = made.build(num_classes)
+    fit_tensors(model, tensors, source=made.text, weights=weights)
+    return Loaded(model, None, made.view, _note(made, tensors, weights))
+
+
+def _count_classes(made: _Source, tensors: Mapping[str, Tensor], weights: str) -> int:
+    """The rows of the classifier in a weight file."""
+    probe = made.build(_PROBE_CLASSES)
+    name = f"{classifier_name(probe, _PROBE_CLASSES)}.weight"
+    named = named_for(probe, tensors)
+    if name not in named:
+        raise ValueError(
+            f"{weights} does not show for how many classes it was trained: it has no classifier of {made.text}. "
+            "Give arguments={'num_classes': ...}."
+        )
+    return len(named[name])
+
+
+def _view(config: Mapping[str, Any], folder: Path) -> View | None:
+    view = config["view"]
+    try:
+        return None if view is None else View(view["size"], tuple(view["mean"]), tuple(view["std"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"The view of {folder / 'config.json'} is damaged: {view!r}. Train the run again.") from error
+
+
+def _note(made: _Source, tensors: Mapping[str, Tensor], weights: str) -> str:
+    return f"{made.text} has all of its tensors from {weights} ({len(tensors)})."
+
+
+def _missing(path: Path, weights: str) -> str:
+    if path.suffix in SUFFIXES:
+        return f"There is no weight file {weights}. Check the path."
+    what = f"{weights} holds no trained student" if path.is_dir() else f"There is no run folder {weights}"
+    return f"{what}. Train it first: distill train FILE, with the recipe named '{path.name}'."

@@ -1,0 +1,233 @@
+"""Which student tensor meets which teacher tensor, through which head, under which loss; and its dry run."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from distill.batch import Batch
+from distill.heads import Head
+from distill.losses.kinds import Coupled, Loss, Task
+from distill.pair import Learner, Teacher, Value, gather_taps
+from distill.taps import Tapped
+
+Taps = str | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A weight that rises linearly from 0 to its value over the first `epochs` epochs (DKD and ReviewKD: 20)."""
+
+    epochs: float
+
+    def __post_init__(self) -> None:
+        if not (self.epochs > 0 and math.isfinite(self.epochs)):
+            raise ValueError(f"Ramp.epochs must be above zero, got {self.epochs}.")
+
+    def factor(self, epoch: float) -> float:
+        """The share of the weight after `epoch` epochs, which may be a fraction."""
+        return min(epoch / self.epochs, 1.0)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One arrow of a plan: a weighted loss between a tap of the student and a tap of the teacher.
+
+    student, teacher: names of taps (see `distill.taps`), or tuples of them for a relation between layers.
+    head: maps the student's tensor to the teacher's shape; it is learned with the student. With several taps each gets
+    its own.
+    schedule: how the weight rises; None for constant.
+    """
+
+    loss: Loss
+    weight: float = 1.0
+    student: Taps = "logits"
+    teacher: Taps | None = "logits"
+    head: Head | None = None
+    schedule: Ramp | None = None
+
+    def weight_at(self, epoch: float) -> float:
+        """The weight after `epoch` epochs of its stage, which may be a fraction."""
+        return self.weight * (1.0 if self.schedule is None else self.schedule.factor(epoch))
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the loss reads the teacher; a loss against the labels alone does not."""
+        return not isinstance(self.loss, Task)
+
+    @property
+    def couples(self) -> bool:
+        """Whether the loss relates the examples of the whole batch, over micro-batches and processes."""
+        return isinstance(self.loss, Coupled) and self.loss.scope == "global"
+
+
+Plan = Mapping[str, Term]
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """What the dry run found out about one term; shapes without the batch dimension."""
+
+    term: str
+    loss: str
+    weight: float
+    student: str
+    student_shape: str
+    teacher: str
+    teacher_shape: str
+    head: str
+    head_parameters: int
+
+
+def teacher_taps(plan: Plan) -> tuple[str, ...]:
+    """The taps that the plan needs of the teacher, each once."""
+    terms = (term for term in plan.values() if term.needs_teacher and term.teacher is not None)
+    return tuple(dict.fromkeys(tap for term in terms if term.teacher is not None for tap in _as_tuple(term.teacher)))
+
+
+def student_taps(plan: Plan) -> tuple[str, ...]:
+    """The taps that the plan needs of the student, each once."""
+    return tuple(dict.fromkeys(tap for term in plan.values() for tap in _as_tuple(term.student)))
+
+
+def connect(
+    teacher: nn.Module | None,
+    student: nn.Module,
+    plan: Plan,
+    sample: Batch,
+    *,
+    teacher_view: nn.Module | None = None,
+    student_view: nn.Module | None = None,
+) -> tuple[Teacher | None, Learner]:
+    """The teacher and the learner of a plan, with heads sized by one dry run on a few examples.
+
+    The dry run checks every tap and every shape, and freezes the student's parameters that no loss reaches (DDP would
+    stop at them): `Learner.unreached` names them. Neither model changes otherwise.
+
+    Raises:
+        ValueError: a tap is wrong, shapes do not meet, or a loss needs a teacher and there is none; each names the
+        term.
+    """
+    lonely = [name for name, term in plan.items() if term.needs_teacher and (teacher is None or term.teacher is None)]
+    if lonely:
+        raise ValueError(
+            f"Term '{lonely[0]}' compares with a teacher and there is none. Give one, or leave the term out."
+        )
+    guide = None if teacher is None else Teacher(teacher, teacher_taps(plan), view=teacher_view)
+    tapped = Tapped(student, student_taps(plan), view=student_view)
+    training = {module: module.training for module in student.modules()}
+    tapped.eval()
+    with torch.no_grad():
+        targets = {} if guide is None or not guide.tapped.taps else guide(sample.inputs)
+        outputs = tapped(sample.inputs)
+    heads = {
+        name: _head(name, term, gather_taps(outputs, term.student), targets)
+        for name, term in plan.items()
+        if term.head is not None
+    }
+    learner = Learner(tapped, {name: term.student for name, term in plan.items()}, heads)
+    learner.eval()
+    _freeze_unreached(learner, plan, targets, sample)
+    learner.train()
+    for module, was in training.items():
+        module.training = was
+    return guide, learner
+
+
+def compare(plan: Plan, student: Mapping[str, Value], teacher: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """{term: loss of each example (B,)}, unweighted; `teacher` is {tap: tensor}, `student` {term: value}.
+
+    Raises:
+        ValueError: a loss refuses its tensors, or does not give one number for each example; the message names the
+        term.
+    """
+    losses = {}
+    for name, term in plan.items():
+        target = gather_taps(teacher, term.teacher) if term.needs_teacher and term.teacher is not None else None
+        try:
+            loss = term.loss(student[name], target, batch)
+        except ValueError as error:
+            raise ValueError(f"Term '{name}': {error}") from error
+        if loss.shape != (len(batch),):
+            raise ValueError(
+                f"Term '{name}': a loss gives one number for each of the {len(batch)} examples, "
+                f"{type(term.loss).__name__} gave shape {tuple(loss.shape)}. Leave out the mean over the batch."
+            )
+        losses[name] = loss
+    return losses
+
+
+def arrows(teacher: Teacher | None, learner: Learner, plan: Plan, sample: Batch) -> tuple[Arrow, ...]:
+    """What meets what, with shapes and heads, for a table; runs both models once, in evaluation mode."""
+    training = {module: module.training for module in learner.modules()}
+    learner.eval()
+    with torch.no_grad():
+        targets = {} if teacher is None or not teacher.tapped.taps else teacher(sample.inputs)
+        outputs = learner.student(sample.inputs)
+    for module, was in training.items():
+        module.training = was
+    rows = []
+    for name, term in plan.items():
+        target = gather_taps(targets, term.teacher) if term.needs_teacher and term.teacher is not None else None
+        heads = learner.heads[name].parameters() if name in learner.heads else ()
+        rows.append(
+            Arrow(
+                term=name,
+                loss=str(term.loss),
+                weight=term.weight,
+                student=" + ".join(_as_tuple(term.student)),
+                student_shape=_shape(gather_taps(outputs, term.student)),
+                teacher="labels" if target is None else " + ".join(_as_tuple(term.teacher or ())),
+                teacher_shape="" if target is None else _shape(target),
+                head="" if term.head is None else str(term.head),
+                head_parameters=sum(parameter.numel() for parameter in heads),
+            )
+        )
+    return tuple(rows)
+
+
+def _head(name: str, term: Term, student: Value, targets: Mapping[str, Tensor]) -> nn.Module:
+    assert term.head is not None
+    if not term.needs_teacher or term.teacher is None:
+        raise ValueError(
+            f"Term '{name}' maps to the teacher's shape, but {type(term.loss).__name__} reads no teacher. Drop head=."
+        )
+    teacher = gather_taps(targets, term.teacher)
+    try:
+        if isinstance(student, Tensor) and isinstance(teacher, Tensor):
+            return term.head(student.shape, teacher.shape)
+        if isinstance(student, Tensor) or isinstance(teacher, Tensor) or len(student) != len(teacher):
+            raise ValueError(
+                f"a head needs as many taps of the student as of the teacher, got {term.student} and {term.teacher}."
+            )
+        return nn.ModuleList([term.head(a.shape, b.shape) for a, b in zip(student, teacher, strict=True)])
+    except ValueError as error:
+        raise ValueError(f"Term '{name}': {error}") from error
+
+
+def _freeze_unreached(learner: Learner, plan: Plan, targets: Mapping[str, Tensor], sample: Batch) -> None:
+    with torch.enable_grad():
+        losses = compare(plan, learner(sample.inputs), targets, sample)
+        total = torch.stack([loss.sum() for name, loss in losses.items() if plan[name].weight > 0]).sum()
+    trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    if not trained or not total.requires_grad:
+        raise ValueError(
+            "No loss of the plan reaches a parameter that may be trained. Give a term a weight, or freeze less."
+        )
+    gradients = torch.autograd.grad(total, trained, allow_unused=True)
+    missed = {id(parameter) for parameter, gradient in zip(trained, gradients, strict=True) if gradient is None}
+    for name, parameter in learner.named_parameters():
+        if id(parameter) in missed:
+            parameter.requires_grad_(False)
+            learner.unreached += (name.removeprefix("student.model."),)
+
+
+def _as_tuple(taps: Taps) -> tuple[str, ...]:
+    return (taps,) if isinstance(taps, str) else taps
+
+
+def _shape(value: Value) -> str:
+    tensors = (value,) if isinstance(value, Tensor) else value
+    return " + ".join("x".join(str(size) for size in tensor.shape[1:]) or "scalar" for tensor in tensors)

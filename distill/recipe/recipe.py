@@ -1,0 +1,180 @@
+"""A recipe: everything that decides a run, as plain data. It refuses settings that make no sense or have no effect."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from distill.data import Data, Mix
+from distill.initialize import Initializer
+from distill.plan import Plan, Term
+from distill.recipe.model import Model
+from distill.recipe.optimizers import Optimizer
+from distill.recipe.schedules import Constant, Schedule
+from distill.recipe.stage import Stage, check_training
+from distill.recipe.values import check
+
+Control = Literal["plain", "initialized"]
+Precision = Literal["float32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run: a teacher, a student, what is compared between them, and how the student is trained.
+
+    name: the run's folder.
+    data: the data set.
+    student: the model that is trained.
+    teacher: the model that it learns from; none trains the student plainly.
+    initialize: how the student starts from the teacher's weights.
+    plan: {term's name: Term}; in place of stages.
+    optimizer: of the plan; stages have their own.
+    schedule: multiplier of the learning rate over the epochs of the plan; stages have their own.
+    epochs: passes over the training split with the plan; stages have their own.
+    stages: plans that follow each other, in place of plan, optimizer, schedule and epochs.
+    batch_size: examples of one update, over all processes.
+    micro_batch_size: most examples of one forward pass in one process; none for the process's whole share.
+    mix: mixup and cutmix of the training images, the same for both models.
+    clip: largest norm of the gradient.
+    ema: decay of the moving average of the student, which is then the one that is judged and saved.
+    precision: number format of the forward pass; none leaves it to the launcher.
+    patience: validations without improvement after which training stops.
+    seed: of the first repeat; each further repeat adds 1.
+    repeats: runs of the same recipe under different seeds.
+    controls: what the student is compared with in the same budget: trained plainly, or started from the teacher alone.
+    workers: processes that load data; 0 loads in the training process.
+    log_every: updates between two lines of the log.
+    keep_checkpoints: newest checkpoints that are kept, beside the best.
+    allow_chance_teacher: train even where the teacher knows no more than chance.
+    """
+
+    name: str
+    data: Data
+    student: Model
+    teacher: Model | None = None
+    initialize: Initializer | None = None
+    plan: Plan = field(default_factory=dict)
+    optimizer: Optimizer | None = None
+    schedule: Schedule = field(default_factory=Constant)
+    epochs: int | None = None
+    stages: tuple[Stage, ...] = ()
+    batch_size: int = 64
+    micro_batch_size: int | None = None
+    mix: Mix | None = None
+    clip: float | None = None
+    ema: float | None = None
+    precision: Precision | None = None
+    patience: int | None = None
+    seed: int = 0
+    repeats: int = 1
+    controls: tuple[Control, ...] = ()
+    workers: int = 0
+    log_every: int = 50
+    keep_checkpoints: int = 1
+    allow_chance_teacher: bool = False
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not re.fullmatch(r"[^\s./\\\x00-\x1f-][^/\\\x00-\x1f]{0,199}", self.name):
+            raise ValueError(
+                f"name is the run's folder, a plain name without '/' and leading '.' or '-', got {self.name!r}."
+            )
+        self._check_stages()
+        self._check_sizes()
+        self._check_teacher()
+
+    def all_stages(self) -> tuple[Stage, ...]:
+        """The stages, or the plan as the one stage 'train'."""
+        if self.stages:
+            return self.stages
+        assert self.epochs is not None and self.optimizer is not None
+        return (Stage("train", self.plan, self.epochs, self.optimizer, self.schedule),)
+
+    def _check_stages(self) -> None:
+        if not self.stages:
+            if not self.plan:
+                raise ValueError("A recipe needs a plan, such as plan={'task': Term(CrossEntropy())}, or stages.")
+            if self.optimizer is None or self.epochs is None:
+                missing = "optimizer" if self.optimizer is None else "epochs"
+                raise ValueError(
+                    f"A recipe with a plan needs {missing}. Write optimizer=SGD(lr=0.05), epochs=30 or alike."
+                )
+            check_training(self.plan, self.epochs, self.optimizer, self.schedule)
+            return
+        if self.plan:
+            raise ValueError("A recipe has a plan or stages, got both. Move the plan into a Stage.")
+        unused = {"optimizer": self.optimizer, "epochs": self.epochs, "schedule": self.schedule}
+        for setting, value in unused.items():
+            if value not in (None, Constant()):
+                raise ValueError(
+                    f"{setting} has no effect beside stages, which have their own. Move it into each Stage."
+                )
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Each stage has its own name, got {', '.join(names)}.")
+
+    def _check_sizes(self) -> None:
+        counts = {
+            "batch_size": self.batch_size,
+            "micro_batch_size": self.micro_batch_size,
+            "patience": self.patience,
+            "repeats": self.repeats,
+            "log_every": self.log_every,
+            "keep_checkpoints": self.keep_checkpoints,
+        }
+        for setting, count in counts.items():
+            if count is not None and count < 1:
+                raise ValueError(f"{setting} must be at least 1, got {count}.")
+        if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} is above batch_size {self.batch_size}. Lower it, or drop it."
+            )
+        if self.workers < 0:
+            raise ValueError(f"workers must be 0 or more, got {self.workers}.")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed lies in [0, 2**32), got {self.seed}.")
+        if self.clip is not None and self.clip <= 0:
+            raise ValueError(f"clip must be above zero, got {self.clip}. For no clipping leave it out.")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema lies in (0, 1), got {self.ema}. For no average leave it out.")
+
+    def _check_teacher(self) -> None:
+        learners = [where for where, term in self._terms() if term.needs_teacher]
+        if len(set(self.controls)) < len(self.controls):
+            raise ValueError(f"controls names each control once, got {', '.join(self.controls)}.")
+        if self.teacher is None:
+            needs = {
+                "initialize": self.initialize,
+                "controls": self.controls,
+                "allow_chance_teacher": self.allow_chance_teacher,
+            }
+            for setting, value in needs.items():
+                if value:
+                    raise ValueError(
+                        f"{setting} has no effect without a teacher. Give teacher=Model(...), or leave it out."
+                    )
+            if learners:
+                raise ValueError(
+                    f"{learners[0]} compares with a teacher and there is none. Give teacher=Model(...), or drop it."
+                )
+            return
+        if not learners and self.initialize is None:
+            raise ValueError(
+                "teacher is used by nothing. Add a term such as Term(KD()) or initialize=..., or leave it out."
+            )
+        if "initialized" in self.controls and self.initialize is None:
+            raise ValueError(
+                "The control 'initialized' starts from the teacher's weights. Give initialize=..., or drop the control."
+            )
+        if "initialized" in self.controls and not learners:
+            raise ValueError(
+                "The control 'initialized' would repeat the run, whose terms use no teacher. Keep the control 'plain'."
+            )
+
+    def _terms(self) -> Iterator[tuple[str, Term]]:
+        """Each term with its dotted name."""
+        for name, term in self.plan.items():
+            yield f"plan.{name}", term
+        for stage in self.stages:
+            for name, term in stage.plan.items():
+                yield f"stages.{stage.name}.plan.{name}", term

@@ -1,0 +1,5 @@
+"""The training step, the loop around it, and the average of the student."""
+
+from distill.trainer.average import Average as Average
+from distill.trainer.trainer import NotFinite as NotFinite
+from distill.trainer.trainer import Trainer as Trainer

@@ -1,0 +1,100 @@
+"""Losses that relate the examples of a whole batch, when the batch comes in several micro-batches.
+
+A first pass without gradient collects the tensors that such losses compare; the loss of the whole batch gives the
+gradient at those tensors; in the pass that trains, each micro-batch adds the product of its own tensors with that
+gradient. The update is then the one of the whole batch (Gao et al., 2021, arXiv:2101.06983, section 3.1), for a second
+forward pass of the student. Where one micro-batch holds the whole batch there is no first pass.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from distill.batch import Batch
+from distill.pair import Value
+from distill.plan import Plan, compare
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """What the first pass leaves to the second.
+
+    alone: the terms that the second pass still computes.
+    targets: the teacher's answers to each micro-batch, so that it is asked once only; empty where there was no first
+    pass.
+    gradients: for each coupled term and each of its tensors, the gradient of the weighted sum of losses, cut by
+    micro-batch.
+    sums: each coupled term's loss, summed over this process's examples, unweighted.
+    """
+
+    alone: Plan
+    targets: Sequence[Mapping[str, Tensor]] = ()
+    gradients: Mapping[str, Sequence[Sequence[Tensor]]] = field(default_factory=dict)
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def surrogate(self, position: int, outputs: Mapping[str, Value]) -> Tensor | float:
+        """A scalar whose gradient at micro-batch `position` is that of the coupled terms."""
+        total: Tensor | float = 0.0
+        for name, parts in self.gradients.items():
+            for tensor, cut in zip(_tensors(outputs[name]), parts, strict=True):
+                total = total + (tensor * cut[position]).sum()
+        return total
+
+
+def couple(
+    plan: Plan,
+    weights: Mapping[str, float],
+    window: Sequence[Batch],
+    learner: nn.Module,
+    teach: Callable[[Batch], Mapping[str, Tensor]],
+) -> Coupled:
+    """The first pass over a window; does nothing where no term couples examples or one micro-batch holds them all."""
+    couples = {name: term for name, term in plan.items() if term.couples}
+    if not couples or len(window) == 1:
+        return Coupled(plan)
+    targets = [teach(batch) for batch in window]
+    outputs = _forward_without_trace(learner, window)
+    leaves = {name: _joined([part[name] for part in outputs]) for name in couples}
+    whole = {tap: torch.cat([part[tap] for part in targets]) for tap in targets[0]}
+    losses = compare(couples, leaves, whole, _joined_batch(window))
+    flat = [tensor for value in leaves.values() for tensor in _tensors(value)]
+    total = torch.stack([weights[name] * loss.sum() for name, loss in losses.items()]).sum()
+    gradients = iter(torch.autograd.grad(total, flat))
+    sizes = [len(batch) for batch in window]
+    return Coupled(
+        alone={name: term for name, term in plan.items() if name not in couples},
+        targets=targets,
+        gradients={name: [torch.split(next(gradients), sizes) for _ in _tensors(value)] for name, value in leaves.items()},
+        sums={name: loss.detach().sum() for name, loss in losses.items()},
+    )
+
+
+def _forward_without_trace(learner: nn.Module, window: Sequence[Batch]) -> list[Mapping[str, Value]]:
+    """The learner's outputs; its buffers and the random state stay, so that the second pass sees the same."""
+    buffers = [(buffer, buffer.clone()) for buffer in learner.buffers()]
+    device = window[0].index.device
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        outputs = [learner(batch.inputs) for batch in window]
+        for buffer, before in buffers:
+            buffer.copy_(before)
+    return outputs
+
+
+def _tensors(value: Value) -> tuple[Tensor, ...]:
+    return (value,) if isinstance(value, Tensor) else value
+
+
+def _joined(parts: Sequence[Value]) -> Value:
+    columns = zip(*map(_tensors, parts), strict=True)
+    leaves = tuple(torch.cat(column).requires_grad_() for column in columns)
+    return leaves[0] if isinstance(parts[0], Tensor) else leaves
+
+
+def _joined_batch(window: Sequence[Batch]) -> Batch:
+    """The batch's labels, numbers and masks; the inputs are the first micro-batch's, since no loss reads them."""
+    masks = [batch.mask for batch in window if batch.mask is not None]
+    labels = torch.cat([batch.labels for batch in window])
+    index = torch.cat([batch.index for batch in window])
+    return Batch(window[0].inputs, labels, index, torch.cat(masks) if masks else None)

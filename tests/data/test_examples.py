@@ -1,0 +1,158 @@
+import pickle
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from distill.batch import Batch
+from distill.data import Arrays, Batches, Crop, Data, Digits, Flip, Mix, Part, Splits, collate, make_splits
+from distill.view import View
+
+
+def arrays(count: int = 60, **settings: object) -> Arrays:
+    images = torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return Arrays(images, torch.arange(count) % 3, ("a", "b", "c"), **settings)
+
+
+def loaded(splits: Splits, workers: int, epochs: tuple[int, ...] = (0, 1)) -> list[Batch]:
+    batches = Batches(len(splits.train), batch_size=7)
+    loader = DataLoader(splits.train, batch_sampler=batches, collate_fn=collate, num_workers=workers)
+    found = []
+    for epoch in epochs:
+        batches.set_epoch(epoch)
+        found += list(loader)
+    return found
+
+
+@pytest.mark.parametrize("mix", [None, Mix(mixup=0.4, cutmix=1.0)])
+def test_workers_do_not_change_an_example(mix):
+    splits = arrays(augment=(Crop(2), Flip())).load(0, mix)
+    alone = loaded(splits, 0)
+    for own, other in zip(alone, loaded(splits, 2), strict=True):
+        assert torch.equal(own.inputs, other.inputs)
+        assert torch.equal(own.labels, other.labels)
+        assert torch.equal(own.index, other.index)
+
+
+@pytest.mark.parametrize("mix", [None, Mix(mixup=0.4, cutmix=1.0)])
+def test_an_example_depends_on_seed_epoch_and_index_alone(mix):
+    data = arrays(augment=(Crop(2), Flip()))
+    first, second, reseeded = data.load(0, mix).train, data.load(0, mix).train, data.load(1, mix).train
+    forward = [first[4, index].image for index in range(len(first))]
+    backward = [second[4, index].image for index in reversed(range(len(first)))][::-1]
+    assert all(torch.equal(one, other) for one, other in zip(forward, backward, strict=True))
+    other_epoch = [first[5, index].image for index in range(len(first))]
+    assert sum(torch.equal(one, other) for one, other in zip(forward, other_epoch, strict=True)) < len(first) / 3
+    other_seed = [reseeded[4, index].image for index in range(len(first))]
+    assert sum(torch.equal(one, other) for one, other in zip(forward, other_seed, strict=True)) < len(first) / 3
+
+
+def test_the_run_s_seed_does_not_move_the_splits():
+    data = arrays()
+    for name in ("train", "validation", "test"):
+        one, other = getattr(data.load(0, None), name), getattr(data.load(1, None), name)
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels, other.labels)
+    assert not torch.equal(arrays(split_seed=1).load(0, None).test.images, data.load(0, None).test.images)
+
+
+def test_evaluation_ignores_the_epoch_and_the_mixing():
+    splits = arrays(augment=(Crop(2), Flip())).load(0, Mix(mixup=1.0))
+    for examples in (splits.validation, splits.test):
+        for index in range(len(examples)):
+            assert torch.equal(examples[0, index].image, examples[9, index].image)
+            assert examples[0, index].label == examples.labels[index]
+            assert torch.equal(examples[0, index].image, examples.images[index])
+
+
+def test_augmenting_leaves_the_images_and_torch_s_state_alone():
+    train = arrays(augment=(Crop(2), Flip())).load(0, Mix(cutmix=1.0)).train
+    images, state = train.images.clone(), torch.get_rng_state()
+    for index in range(len(train)):
+        train[0, index]
+    assert torch.equal(train.images, images)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_mixed_example_is_the_blend_of_two_crops():
+    mix = Mix(mixup=1.0)
+    train = arrays(augment=(Crop(2), Flip())).load(0, mix).train
+    for index in range(len(train)):
+        example = train[2, index]
+        blend = mix.draw(0, 2, index, num_examples=len(train), height=8, width=8)
+        own, other = train.crop(2, index).float() / 255, train.crop(2, blend.partner).float() / 255
+        assert torch.allclose(example.image, blend.share * own + (1 - blend.share) * other, atol=1e-6)
+        assert example.label.sum().item() == pytest.approx(1)
+        assert example.label[train.labels[index]] >= blend.share - 1e-6
+        assert example.image.dtype == torch.float32
+
+
+def test_a_batch_holds_its_examples_in_order():
+    train = arrays().load(0, None).train
+    batch = collate([train[0, 5], train[0, 2]])
+    assert batch.index.tolist() == [5, 2]
+    assert torch.equal(batch.inputs, train.images[[5, 2]])
+    assert torch.equal(batch.labels, train.labels[[5, 2]])
+    assert batch.labels.dtype == torch.int64
+    assert batch.inputs.dtype == torch.uint8
+
+
+def test_splits_can_be_pickled_for_workers():
+    splits = arrays(augment=(Crop(2),)).load(0, Mix(cutmix=1.0))
+    again = pickle.loads(pickle.dumps(splits))
+    assert torch.equal(again.train[1, 3].image, splits.train[1, 3].image)
+
+
+def test_arrays_are_cut_into_their_shares_class_by_class():
+    splits = arrays(60, validation=0.1, test=0.3).load(0, None)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (36, 6, 18)
+    assert torch.bincount(splits.test.labels).tolist() == [6, 6, 6]
+    kept = torch.cat([splits.train.images, splits.validation.images, splits.test.images]).flatten(1).unique(dim=0)
+    assert len(kept) == 60
+
+
+def test_the_view_takes_its_statistics_from_the_training_images():
+    splits = arrays().load(0, None)
+    seen = splits.view.module()(splits.train.images)
+    assert torch.allclose(seen.mean((0, 2, 3)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(seen.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5)
+    assert arrays(view=View()).load(0, None).view == View()
+
+
+def test_data_sets_keep_the_protocol():
+    assert isinstance(Digits(), Data)
+    assert isinstance(arrays(), Data)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"images": torch.zeros(6, 1, 2, 2)}, "uint8"),
+        ({"images": torch.zeros(6, 2, 2, dtype=torch.uint8)}, r"\(6, 2, 2\)"),
+        ({"labels": torch.zeros(5, dtype=torch.int64)}, "6 images"),
+        ({"labels": torch.zeros(6)}, "float32"),
+        ({"labels": torch.tensor([0, 1, 2, 0, 1, 2])}, "numbered 0 to 1"),
+        ({"validation": 0.0}, "validation"),
+        ({"test": 1.5}, "test"),
+        ({"validation": 0.5, "test": 0.5}, r"validation \+ test"),
+        ({"labels": torch.zeros(6, dtype=torch.int64)}, "No training example of class b"),
+        ({"images": torch.zeros(6, 1, 2, 2, dtype=torch.uint8)}, "same value in channel 0"),
+        ({"validation": 0.01}, "validation cuts 0"),
+    ],
+)
+def test_wrong_arrays_are_refused(change, words):
+    images = torch.arange(24, dtype=torch.uint8).view(6, 1, 2, 2)
+    settings = {"images": images, "labels": torch.tensor([0, 1] * 3), "classes": ("a", "b"), **change}
+    with pytest.raises(ValueError, match=words):
+        Arrays(**settings).load(0, None)
+
+
+def test_an_empty_split_is_refused():
+    part = Part(torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1]))
+    empty = Part(part.images[:0], part.labels[:0])
+    with pytest.raises(ValueError, match="The validation split has no examples"):
+        make_splits(train=part, validation=empty, test=part, classes=("a", "b"), view=View(), seed=0)
+    with pytest.raises(ValueError, match="2 images and 0 labels"):
+        make_splits(
+            train=part, validation=Part(part.images, empty.labels), test=part, classes="ab", view=View(), seed=0
+        )
