@@ -54,11 +54,12 @@ class Bar:
         """Take up a line of the journal."""
         if isinstance(loss := line.get("loss"), float):
             self._loss, self._rate = f"loss {loss:.4f}", f"{line['examples_per_second']:.0f}/s"
-        if isinstance(quality := line.get("validation"), Mapping):
+        quality = line.get("validation")
+        if isinstance(quality, Mapping):
             self._validation = f"validation {quality['accuracy']:.4f}"
         status = " · ".join(part for part in (self._loss, self._validation, self._rate) if part)
         self._progress.update(self._task, status=status)
-        due = self._total * (self._printed + 1) / _LOG_LINES
-        if self._shows and not self._console.is_terminal and self._validation and self._done >= due - 1e-6:
-            self._printed = int(self._done * _LOG_LINES / max(self._total, 1))
+        due = self._total * (self._printed + 1) // _LOG_LINES
+        if self._shows and not self._console.is_terminal and quality is not None and self._done >= due:
+            self._printed = self._done * _LOG_LINES // max(self._total, 1)
             self._console.print(f"{escape(self._title)} · epoch {line['epoch']} · {status}", soft_wrap=True)

@@ -133,8 +133,7 @@ def prepare(recipe: Recipe, splits: Splits, seed: int, root: Path) -> Parts:
     sample = sample_batch(splits)
     _check_classes(recipe.student, student.model, student_view, sample, classes)
     if recipe.teacher is None:
-        notes = (student.note,) if student.note else ()
-        return Parts(recipe, splits, student.model, student_view, None, student_view, False, None, notes)
+        return Parts(recipe, splits, student.model, student_view, None, student_view, False, None, _notes(student))
     teacher, teacher_view = _load(recipe.teacher, splits, None if recipe.teacher.weights else classes, root)
     with torch.no_grad():
         width = Teacher(teacher.model, ("logits",), view=teacher_view.module())(sample.inputs)["logits"].shape[-1]
@@ -142,7 +141,7 @@ def prepare(recipe: Recipe, splits: Splits, seed: int, root: Path) -> Parts:
     comparable = width == classes and (not named or tuple(teacher.classes or ()) == splits.classes)
     _check_teacher_classes(recipe, teacher, width, splits.classes, comparable)
     coverage = None if recipe.initialize is None else recipe.initialize(teacher.model, student.model)
-    notes = tuple(note for note in (teacher.note, student.note) if note)
+    notes = _notes(teacher, student)
     return Parts(recipe, splits, student.model, student_view, teacher.model, teacher_view, comparable, coverage, notes)
 
 
@@ -256,6 +255,10 @@ def _load(model: Model, splits: Splits, classes: int | None, root: Path) -> tupl
     )
     view = model.view or loaded.view or splits.view
     return loaded, view
+
+
+def _notes(*models: Loaded) -> tuple[str, ...]:
+    return tuple(model.note for model in models if model.note)
 
 
 def _under_root(weights: str, root: Path) -> str:

@@ -34,7 +34,9 @@ def describe(parts: Parts, accelerator: Accelerator) -> str:
     for note in parts.notes:
         out.print(f"Note: {escape(note)}")
     if parts.coverage is not None:
-        out.print(parts.coverage.table())
+        out.print(escape(str(parts.coverage)))
+        if parts.coverage.left:
+            out.print(f"Left at their own initialisation: {_names([str(tensor) for tensor in parts.coverage.left])}")
     for stage in recipe.all_stages():
         _stage(out, parts, stage, accelerator)
     controls = f" beside {' and '.join(recipe.controls)}" if recipe.controls else ""

@@ -192,6 +192,7 @@ def _activations(model: nn.Module, inputs: Inputs) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
+        # A node that keeps its own output would otherwise hold itself, and the whole graph with it, for ever.
         return tensor.detach()
 
     device = _device(inputs)

@@ -105,6 +105,8 @@ def plan(recipe: Recipe, options: Options, console: Console) -> None:
     console.quiet = not accelerator.is_main_process
     parts = prepare(recipe, load_splits(recipe, recipe.seed), recipe.seed, options.root)
     console.print(describe(parts, accelerator), markup=False, highlight=False, soft_wrap=True)
+    if parts.coverage is not None:
+        console.print(parts.coverage.table())
 
 
 def _open_folder(folder: Path, recipe: Recipe, options: Options, accelerator: Accelerator) -> None:
@@ -254,6 +256,7 @@ def _report(
         recipe=json.loads(to_json(recipe)),
         seeds=tuple(range(recipe.seed, recipe.seed + recipe.repeats)),
         headline="accuracy",
+        has_teacher=parts.teacher is not None,
         teacher=teacher,
         outcomes=tuple(outcomes),
         teacher_cost=None

@@ -1,4 +1,6 @@
+import gc
 import json
+import weakref
 
 import pytest
 import torch
@@ -170,6 +172,18 @@ def test_training_memory_of_frozen_parts_and_buffers():
     assert memory.parameters == 4 * (30 + 12)
     assert memory.buffers == 4 * 12 + 8
     assert memory.activations == 4 * (8 * 6 + 6 + 6)  # its input, and the batch's mean and deviation
+
+
+def test_the_graph_is_freed():
+    kept = []
+    model = nn.Sequential(nn.Linear(4, 4), nn.Sigmoid())
+    model.register_forward_hook(lambda module, args, output: kept.append(weakref.ref(output.untyped_storage())))
+    gc.disable()
+    try:
+        training_memory(model, torch.randn(2, 4), optimizer_states=0)
+        assert kept[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_activations_are_scaled_to_the_batch_size():

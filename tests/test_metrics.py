@@ -36,9 +36,10 @@ def test_calibration_error_by_hand():
 
 
 def test_calibration_of_the_surest_answers_falls_into_the_last_bin():
-    # Confidences 1 - 2e-4 and exactly 1 share the last bin, half of them right: |0.5 - 0.9999| over both, not apart.
-    logits = torch.tensor([[8.5171932, 0.0], [100.0, 0.0]])
-    assert calibration_error(logits, torch.tensor([1, 0])) == pytest.approx(0.4999, abs=1e-4)
+    # Confidences 0.95 (right) and exactly 1 (wrong) share the bin from 14/15 to 1: |0.5 - 0.975| = 0.475. In bins of
+    # their own they would give (0.05 + 1) / 2.
+    logits = torch.tensor([[math.log(19.0), 0.0], [200.0, 0.0]])
+    assert calibration_error(logits, torch.tensor([0, 1])) == pytest.approx(0.475, abs=1e-6)
 
 
 def test_logits_between_zero_and_one_are_not_taken_for_probabilities():

@@ -19,7 +19,7 @@ class ImageNet(Photos):
 
     val is the test split, on which results are reported; the validation split is cut out of train. With all 1,000
     synsets the classes bear the names that torchvision's pretrained models give them; with fewer, the synsets' numbers.
-    Files are not verified unless asked for: decoding them all once takes an hour on one core.
+    Files are not verified unless asked for: decoding them all once takes a core a quarter of an hour and more.
 
     folder: relative ones under $DISTILL_DATA, ./data, ../shared/data.
     validation: the share of train that is cut out class by class.

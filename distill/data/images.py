@@ -39,7 +39,7 @@ def _read(path: Path, *, whole: bool) -> Image.Image:
     try:
         with Image.open(path) as image:
             limit = Image.MAX_IMAGE_PIXELS
-            if False:
+            if limit is not None and image.width * image.height > limit:
                 raise ValueError(f"{image.width}x{image.height} is more than the {limit} pixels that Pillow allows")
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"more than 8 bits a channel (mode {image.mode})")

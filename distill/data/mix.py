@@ -24,19 +24,19 @@ class Blend:
 
     def images(self, own: Tensor, other: Tensor) -> Tensor:
         """Two crops uint8 (C, H, W) of equal shape into one, float in [0, 1]."""
-        first, second = own.float() / 255, other.float() / 255
         if self.box is None:
-            return torch.lerp(second, first, self.share)
+            return torch.lerp(other.float(), own.float(), self.share).div_(255)
         top, left, bottom, right = self.box
-        first[:, top:bottom, left:right] = second[:, top:bottom, left:right]
-        return first
+        mixed = own.float()
+        mixed[:, top:bottom, left:right] = other[:, top:bottom, left:right]
+        return mixed.div_(255)
 
     def labels(self, own: int, other: int, num_classes: int) -> Tensor:
         """Soft label, float (num_classes,), whose entries sum to 1."""
-        soft = torch.zeros(num_classes)
+        soft = [0.0] * num_classes
         soft[own] += self.share
         soft[other] += 1 - self.share
-        return soft
+        return torch.tensor(soft)
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,8 @@ class Photos:
     resize: shorter side in pixels before the middle is cropped for evaluation; None is size / 0.875, as 256 is to 224.
     augment: training images are a random part of the image, resized, and mirrored half of the time; without it they are
         prepared as in evaluation.
-    verify: every file is decoded once before training, milliseconds each; without it an unreadable image stops the run
-        when its turn comes.
+    verify: every file is read to its end before training, about a millisecond each; without it an unreadable image
+        stops the run when its turn comes.
     skip_unreadable: unreadable images are left out and counted in a warning; without it the first one is an error.
     split_seed: draws what is cut out of the training images; the run's seed never does.
     """

@@ -26,7 +26,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, in_channels, H, W) to (B, channels, H / stride, W / stride), before the ReLU."""
         activated = self.relu1(self.bn1(x))
-        shortcut = x if self.shortcut is None else self.shortcut(x)
+        shortcut = x if self.shortcut is None else self.shortcut(activated)
         out: Tensor = self.conv2(self.relu2(self.bn2(self.conv1(activated)))) + shortcut
         return out
 

@@ -9,7 +9,7 @@ from distill.recipe.overrides import apply_overrides as apply_overrides
 from distill.recipe.recipe import Recipe as Recipe
 from distill.recipe.schedules import Constant as Constant
 from distill.recipe.schedules import Cosine as Cosine
-from distill.recipe.schedules import Linear as Linear
+from distill.recipe.schedules import LinearDecay as LinearDecay
 from distill.recipe.schedules import Schedule as Schedule
 from distill.recipe.schedules import Steps as Steps
 from distill.recipe.serial import from_json as from_json

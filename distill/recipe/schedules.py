@@ -64,7 +64,7 @@ class Cosine:
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearDecay:
     """A straight line from the learning rate, after the warm-up, to `final` of it.
 
     warmup_epochs: epochs over which the rate rises linearly, from 1/100 of itself.

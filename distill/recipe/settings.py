@@ -14,7 +14,7 @@ from distill.recipe.values import describe, hints_of, is_frozen, item_hint, join
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: its dotted name with underscores, what it takes, what it is now as a command line writes it, and what it means."""
+    """One setting: dotted name (in underscores), what it takes, its value as a command line writes it, its meaning."""
 
     name: str
     takes: str
@@ -31,7 +31,8 @@ def _settings(value: object, hint: Any, path: str, meaning: str = "") -> Iterato
     if path:
         yield Setting(path, describe(hint), _written(value), meaning)
     if is_frozen(type(value)):
-        meanings = _meanings(type(value).__doc__ or "")
+        docstrings = "\n".join(inspect.cleandoc(kind.__doc__ or "") for kind in reversed(type(value).__mro__))
+        meanings = _meanings(docstrings)
         for name, inner in hints_of(type(value)).items():
             yield from _settings(getattr(value, name), inner, join(path, name), meanings.get(name, ""))
     elif isinstance(value, Mapping):
@@ -55,9 +56,9 @@ def _written(value: object) -> str:
 
 
 @cache
-def _meanings(docstring: str) -> Mapping[str, str]:
-    """{setting: first line about it}, from the lines "name: text" or "name, name: text" of a class's docstring."""
+def _meanings(docstrings: str) -> Mapping[str, str]:
+    """{setting: first line about it}, of the lines "name: text" or "name, name: text" in docstrings of a class."""
     found = {}
-    for names, text in re.findall(r"^(\w+(?:, \w+)*): (.+)$", inspect.cleandoc(docstring), re.MULTILINE):
+    for names, text in re.findall(r"^(\w+(?:, \w+)*): (.+)$", docstrings, re.MULTILINE):
         found.update(dict.fromkeys(names.split(", "), text))
     return found

@@ -47,6 +47,15 @@ def test_an_example_depends_on_seed_epoch_and_index_alone(mix):
     assert sum(torch.equal(one, other) for one, other in zip(forward, other_seed, strict=True)) < len(first) / 3
 
 
+def test_examples_of_one_epoch_are_changed_each_in_its_own_way():
+    same = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(60, 1, 8, 8).contiguous()
+    data = Arrays(same, torch.arange(60) % 3, ("a", "b", "c"), augment=(Crop(2), Flip()))
+    train = data.load(0, None).train
+    seen = {train[0, index].image.contiguous().numpy().tobytes() for index in range(len(train))}
+    # 50 forms, of which 36 draws should meet 50 * (1 - exp(-36/50)) = 26.
+    assert len(seen) > 15
+
+
 def test_the_run_s_seed_does_not_move_the_splits():
     data = arrays()
     for name in ("train", "validation", "test"):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from distill.data import Cifar10, Digits, Mix
+from distill.data import Cifar10, Digits, Mix, Pets
 from distill.heads import MLP
 from distill.heads import Linear as LinearHead
 from distill.initialize import SelectWeights
@@ -248,6 +248,8 @@ def test_every_setting_is_listed_with_its_type_value_and_meaning(recipe: Recipe,
     assert listed["optimizer"].value == "SGD"
     assert listed["optimizer.lr"].meaning == "learning rate that the schedule multiplies."
     assert listed["controls"].value == "plain,initialized"
+    inherited = {setting.name: setting.meaning for setting in override_names(replace(recipe, data=Pets()))}
+    assert inherited["data.size"].startswith("side in pixels")
     assert "student.arguments.width" in listed
     assert "stages.fine_tune.optimizer.lr" in {setting.name for setting in override_names(staged)}
 

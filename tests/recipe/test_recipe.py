@@ -182,6 +182,11 @@ def test_an_own_loss_must_be_a_frozen_dataclass(recipe: Recipe) -> None:
         replace(recipe, plan={"mine": Term(lambda student, teacher, batch: student)})
 
 
+def test_a_term_may_be_switched_off_by_its_weight(recipe: Recipe) -> None:
+    hint = replace(recipe.plan["hint"], weight=0.0)
+    assert replace(recipe, plan={**recipe.plan, "hint": hint}).plan["hint"].weight == 0.0
+
+
 def test_stages_share_one_teacher_and_may_differ_in_the_rest() -> None:
     stages = (Stage("a", {"hint": Term(Hint())}, 1, SGD(0.1)), Stage("b", TASK, 1, SGD(0.1), Constant()))
     assert Recipe("x", Digits(), STUDENT, teacher=STUDENT, stages=stages).all_stages() == stages

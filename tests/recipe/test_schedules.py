@@ -2,9 +2,9 @@ import math
 
 import pytest
 
-from distill.recipe import Constant, Cosine, Linear, Schedule, Steps
+from distill.recipe import Constant, Cosine, LinearDecay, Schedule, Steps
 
-EVERY = (Constant(), Cosine(), Linear(), Steps(milestones=(2,)))
+EVERY = (Constant(), Cosine(), LinearDecay(), Steps(milestones=(2,)))
 
 
 @pytest.mark.parametrize("schedule", EVERY)
@@ -26,10 +26,10 @@ def test_cosine_follows_half_a_cosine_to_its_final_share() -> None:
 
 def test_linear_follows_a_straight_line_to_its_final_share() -> None:
     # A quarter of the way from 1 to 0.2 is 0.8.
-    schedule = Linear(final=0.2)
+    schedule = LinearDecay(final=0.2)
     assert schedule.factor(2.0, 8) == pytest.approx(0.8)
     assert schedule.factor(8.0, 8) == pytest.approx(0.2)
-    assert Linear().factor(8.0, 8) == 0.0
+    assert LinearDecay().factor(8.0, 8) == 0.0
 
 
 def test_steps_multiply_the_rate_from_each_milestone_on() -> None:
@@ -41,7 +41,7 @@ def test_steps_multiply_the_rate_from_each_milestone_on() -> None:
 
 @pytest.mark.parametrize(
     "schedule",
-    [Constant(warmup_epochs=2), Cosine(warmup_epochs=2), Linear(warmup_epochs=2), Steps((5,), warmup_epochs=2)],
+    [Constant(warmup_epochs=2), Cosine(warmup_epochs=2), LinearDecay(warmup_epochs=2), Steps((5,), warmup_epochs=2)],
 )
 def test_the_warm_up_rises_linearly_from_a_hundredth(schedule: Schedule) -> None:
     # Half way between 0.01 and 1 is 0.505.
@@ -51,10 +51,10 @@ def test_the_warm_up_rises_linearly_from_a_hundredth(schedule: Schedule) -> None
 def test_the_decay_runs_over_what_the_warm_up_leaves() -> None:
     # Two of ten epochs are warm-up, so the decay is half way at epoch 6.
     assert Cosine(warmup_epochs=2).factor(6.0, 10) == pytest.approx(0.5)
-    assert Linear(warmup_epochs=2).factor(6.0, 10) == pytest.approx(0.5)
+    assert LinearDecay(warmup_epochs=2).factor(6.0, 10) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("schedule", [Constant(3), Cosine(3), Linear(3), Steps((1,), warmup_epochs=3)])
+@pytest.mark.parametrize("schedule", [Constant(3), Cosine(3), LinearDecay(3), Steps((1,), warmup_epochs=3)])
 def test_a_warm_up_that_does_not_end_in_time_is_refused(schedule: Schedule) -> None:
     with pytest.raises(ValueError, match="a warm-up of 3 epochs does not end within 3 epochs"):
         schedule.factor(0.0, 3)
@@ -70,7 +70,7 @@ def test_a_milestone_without_effect_is_refused() -> None:
     [
         (lambda: Constant(warmup_epochs=-1), "warmup_epochs must not be negative, got -1"),
         (lambda: Cosine(final=1.0), r"final .* in \[0, 1\), got 1.0"),
-        (lambda: Linear(final=-0.1), r"final .* in \[0, 1\), got -0.1"),
+        (lambda: LinearDecay(final=-0.1), r"final .* in \[0, 1\), got -0.1"),
         (lambda: Steps(()), "at least one milestone"),
         (lambda: Steps((10, 10)), "increase"),
         (lambda: Steps((0, 10)), "above zero"),

@@ -1,0 +1,123 @@
+"""What a run measured, as plain data: each student it trained, its teacher, what both cost, and where it ran."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from distill.measure import Latency as Latency
+from distill.report.statistics import Flips, flips
+
+ARMS = ("plain", "initialized", "transferred")
+LOWER_IS_BETTER = ("nll", "calibration_error")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One trained student: one arm under one seed.
+
+    arm: "transferred", or the control "plain" (without a teacher) or "initialized" (the teacher's weights alone).
+    test, validation: the names and values of `metrics.quality`; shares are in [0, 1].
+    agreement, divergence: with the teacher, on the test examples; None where the teacher cannot be compared.
+    best_epoch: the one that was chosen, counted from 1. seconds: of training.
+    correct: whether each test example was answered right, in the order of the data set; not kept in report.json.
+    """
+
+    arm: str
+    seed: int
+    test: Mapping[str, float]
+    validation: Mapping[str, float]
+    agreement: float | None
+    divergence: float | None
+    epochs: int
+    steps: int
+    best_epoch: int
+    seconds: float
+    correct: tuple[bool, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one model costs: for one example, and for `batch` of them at once.
+
+    multiply_adds: of one example; None where they cannot be counted. bytes: of its file.
+    """
+
+    parameters: int
+    multiply_adds: int | None
+    bytes: int
+    latency_one: Latency
+    latency_batch: Latency
+    batch: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run's result: every number that was measured, and what is needed to judge and to repeat it.
+
+    recipe: as in recipe.json. headline: the test metric that the verdict is about; higher is better.
+    teacher: {"test": ..., "validation": ...}; None where it was not judged on the student's classes.
+    coverage: as from `Coverage.to_json`. started: ISO 8601.
+    flips: {control: Flips}, what the answers in `outcomes` came to, for a report read back without them.
+
+    Raises:
+        ValueError: outcomes that do not belong together.
+    """
+
+    name: str
+    recipe: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    headline: str
+    teacher: Mapping[str, Mapping[str, float]] | None
+    outcomes: tuple[Outcome, ...]
+    teacher_cost: Cost | None
+    student_cost: Cost
+    coverage: Mapping[str, Any] | None
+    versions: Mapping[str, str]
+    machine: Mapping[str, str | int]
+    started: str
+    notes: tuple[str, ...]
+    chosen_on: Literal["validation"] = "validation"
+    flips: Mapping[str, Flips] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.outcomes:
+            raise ValueError("A report needs at least one outcome, got none.")
+        if self.headline in LOWER_IS_BETTER:
+            raise ValueError(f"headline is a metric that is better when higher, got {self.headline!r}. Take accuracy.")
+        names = set(self.outcomes[0].test)
+        for outcome in self.outcomes:
+            if outcome.arm not in ARMS:
+                raise ValueError(f"There is no arm {outcome.arm!r}. An outcome's arm is one of {', '.join(ARMS)}.")
+            if self.headline not in outcome.test:
+                raise ValueError(f"headline {self.headline!r} is not measured. Take one of {', '.join(outcome.test)}.")
+            if set(outcome.test) != names:
+                raise ValueError(
+                    f"Outcomes have the same test metrics, got {sorted(outcome.test)} and {sorted(names)}."
+                )
+        for arm in self.arms:
+            seeds = sorted(outcome.seed for outcome in self.of(arm))
+            if seeds != sorted(self.seeds):
+                raise ValueError(f"Each arm has one outcome a seed, got seeds {seeds} in {arm}, not {self.seeds}.")
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that were trained, controls first."""
+        return tuple(arm for arm in ARMS if self.of(arm))
+
+    def of(self, arm: str) -> tuple[Outcome, ...]:
+        """The outcomes of one arm, in the order of their seeds; none where it was not trained."""
+        return tuple(sorted((one for one in self.outcomes if one.arm == arm), key=lambda one: one.seed))
+
+    def values(self, arm: str) -> tuple[float, ...]:
+        """The headline's test value of each seed."""
+        return tuple(outcome.test[self.headline] for outcome in self.of(arm))
+
+    def flips_against(self, control: str) -> Flips | None:
+        """How the transferred student's answers differ from a control's; None with several seeds or without answers."""
+        arms = (*self.of(control), *self.of("transferred"))
+        if len(self.seeds) > 1 or len(arms) < 2:
+            return None
+        before, after = (outcome.correct for outcome in arms)
+        if before is None or after is None:
+            return self.flips.get(control)
+        return flips(before, after)
