@@ -18,7 +18,7 @@ def build(name: str, *, num_classes: int | None, in_channels: int, arguments: Ma
     """
     timm = _timm(name)
     classes = {} if num_classes is None else {"num_classes": num_classes}
-    model: nn.Module = _create(timm, name, {**classes, "in_chans": in_channels, **arguments, "pretrained": False})
+    model: nn.Module = _create(timm, name, {**classes, "in_chans": in_channels, **arguments})
     return model
 
 
@@ -42,7 +42,7 @@ def pretrained(
         raise ValueError(f"timm has no weights for {name}. Nearest: {nearest(name, timm.list_pretrained())}.")
     channels = {"in_chans": 3 if in_channels == 1 else in_channels}
     classes = {} if num_classes is None else {"num_classes": num_classes}
-    model = _create(timm, name, {**classes, **channels, **arguments, "pretrained": True})
+    model = _create(timm, name, {**classes, **channels, **arguments}, pretrained=True)
     config = timm.data.resolve_model_data_config(model)
     view = View(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]))
     before = model.pretrained_cfg["num_classes"]
@@ -65,9 +65,11 @@ def _timm(name: str) -> ModuleType:
     return module
 
 
-def _create(timm: ModuleType, name: str, arguments: Mapping[str, Any]) -> Any:
+def _create(timm: ModuleType, name: str, arguments: Mapping[str, Any], *, pretrained: bool = False) -> Any:
+    if "pretrained" in arguments:
+        raise ValueError(f"The weights of timm:{name} are asked for by weights='pretrained', not in arguments.")
     try:
-        return timm.create_model(name, **arguments)
+        return timm.create_model(name, pretrained, **arguments)
     except (OSError, RuntimeError, TypeError) as error:
         raise ValueError(
             f"timm:{name} can't be made: {first_line(error)}. Check its name and arguments; weights need a network."

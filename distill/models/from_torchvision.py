@@ -23,7 +23,7 @@ def build(name: str, *, num_classes: int | None, in_channels: int, arguments: Ma
     """
     _check(name, in_channels, arguments)
     classes = {} if num_classes is None else {"num_classes": num_classes}
-    return _call(name, {**classes, **arguments, "weights": None})
+    return _call(name, {**classes, **arguments})
 
 
 def pretrained(

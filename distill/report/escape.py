@@ -4,8 +4,10 @@ import re
 import unicodedata
 
 _SPACES = re.compile(r"\s+")
-_MARKDOWN = re.compile(r"[\\`*_\[\]|~#]")
-_BLOCK = re.compile(r"^(?:[-+=]|\d+(?=[.)]))")
+# An underscore inside a word marks nothing up.
+_MARKDOWN = re.compile(r"[\\`*\[\]|~#]|(?<![^\W_])_|_(?![^\W_])")
+# What makes a list, a rule or a heading of a line that begins with it.
+_BLOCK = re.compile(r"^(\d*)([-+=.)])")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
@@ -16,7 +18,11 @@ def clean(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Cleaned text that Markdown, its tables and HTML show as it is, at the start of a line too."""
+    """Cleaned text that Markdown and HTML show as it is, within a line, a heading or a table's cell."""
     text = _MARKDOWN.sub(r"\\\g<0>", clean(text).strip())
-    text = "".join(_HTML.get(character, character) for character in text)
-    return _BLOCK.sub(lambda found: found[0] + "\\" if found[0].isdigit() else "\\" + found[0], text)
+    return "".join(_HTML.get(character, character) for character in text)
+
+
+def markdown_line(text: str) -> str:
+    """The same where the text begins a line or a list's item."""
+    return _BLOCK.sub(r"\1\\\2", markdown_text(text))

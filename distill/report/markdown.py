@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from distill.initialize import Coverage
-from distill.report.escape import markdown_text
+from distill.report.escape import markdown_line, markdown_text
 from distill.report.report import Outcome, Report
 from distill.report.summary import Summary, explain_recovered, summarise
 from distill.report.table import MISSING, caption, cost_sentence, headings, rows
@@ -22,7 +22,7 @@ def markdown(report: Report) -> str:
     parts = [
         f"# {_title(summary)}{markdown_text(report.name)}",
         *_verdicts(report, summary),
-        _table([_one_line(heading) for heading in headings(report)], rows(report, summary)),
+        _table(list(headings(report)), rows(report, summary)),
         markdown_text(caption(report)),
         *_costs(report, summary),
         "## Every run",
@@ -103,12 +103,8 @@ def _pairs(values: Mapping[str, str | int]) -> str:
     return ", ".join(parts)
 
 
-def _one_line(heading: str) -> str:
-    return heading.replace("-\n", "-").replace("\n", " ")
-
-
 def _list(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {markdown_text(line)}" for line in lines)
+    return "\n".join(f"- {markdown_line(line)}" for line in lines)
 
 
 def _table(head: Sequence[str], table: Sequence[Sequence[str]]) -> str:

@@ -55,6 +55,7 @@ class Report:
     """A run's result: every number that was measured, and what is needed to judge and to repeat it.
 
     recipe: as in recipe.json. headline: the test metric that the verdict is about; higher is better.
+    outcomes: of the arm "transferred" and its controls, or of "plain" alone where the run had no teacher.
     teacher: {"test": ..., "validation": ...}; None where it was not judged on the student's classes.
     coverage: as from `Coverage.to_json`. started: ISO 8601.
     flips: {control: Flips}, what the answers in `outcomes` came to, for a report read back without them.
@@ -94,6 +95,8 @@ class Report:
                 raise ValueError(
                     f"Outcomes have the same test metrics, got {sorted(outcome.test)} and {sorted(names)}."
                 )
+        if self.arms not in (("plain",), (*(arm for arm in self.arms if arm != "transferred"), "transferred")):
+            raise ValueError(f"Controls stand beside the arm transferred, got {', '.join(self.arms)} alone.")
         for arm in self.arms:
             seeds = sorted(outcome.seed for outcome in self.of(arm))
             if seeds != sorted(self.seeds):

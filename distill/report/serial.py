@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from distill.report.report import Report
 from distill.report.summary import summarise
 
+_WAY_OUT = "Take the report.json of a run."
 _METRICS = ("test", "validation")
 
 
@@ -41,11 +42,13 @@ def from_json(text: str) -> Report:
             values = _with_nan(values)
         return TypeAdapter(Report).validate_python(values)
     except json.JSONDecodeError as error:
-        raise ValueError(f"Not JSON of a report: {error}. Take the report.json of a run.") from None
+        raise ValueError(f"Not JSON of a report: {error}. {_WAY_OUT}") from None
+    except RecursionError:
+        raise ValueError(f"Not JSON of a report: it is nested too deeply. {_WAY_OUT}") from None
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(map(str, first["loc"])) or "the whole"
-        raise ValueError(f"Not JSON of a report: {path}: {first['msg']}. Take the report.json of a run.") from None
+        raise ValueError(f"Not JSON of a report: {path}: {first['msg'].rstrip('.')}. {_WAY_OUT}") from None
 
 
 def _finite(value: Any) -> Any:

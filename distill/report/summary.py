@@ -60,15 +60,17 @@ def summarise(report: Report) -> Summary:
 
 
 def explain_recovered(report: Report) -> str | None:
-    """The recovered share in words, or that there was nothing to recover; None where one of the three is not known."""
+    """The recovered share in words, or that there was nothing to recover. None where one of the three is not known."""
     if report.teacher is None or not {"plain", "transferred"} <= set(report.arms):
         return None
     gap = (report.teacher["test"][report.headline] - mean(report.values("plain"))) * 100
     share = _recovered(report)
     if share is None:
         if gap <= 0:
-            return f"There was no gap to recover: the plain student is {-gap:.2f} points above its teacher."
+            return f"There was no gap to recover: the plain student is {-gap:.2f} points ahead of its teacher."
         return None
+    if share < 0:
+        return f"The {gap:.2f} points from the plain student to its teacher grew by {-share:.0%}."
     return f"Of the {gap:.2f} points from the plain student to its teacher the transfer recovered {share:.0%}."
 
 

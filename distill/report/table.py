@@ -8,18 +8,19 @@ from distill.report.units import count, milliseconds, percent, size, times
 MISSING = "-"
 
 
-def headings(report: Report) -> list[str]:
-    """The heading of each column; a line break says where a narrow one may break."""
-    return [
-        "",
-        f"test\n{report.headline}\n%",
-        "agreement\nwith teacher\n%",
-        "parameters",
-        "multiply-\nadds",
-        "file",
-        "one\nexample\nms",
-        f"batch\nof {report.student_cost.batch}\nms",
-    ]
+def headings(report: Report) -> dict[str, str]:
+    """The heading of each column, and the same broken into lines as narrow as its cells."""
+    batch = report.student_cost.batch
+    return {
+        "": "",
+        f"test {report.headline} %": f"test\n{report.headline}\n%",
+        "agrees with teacher %": "agrees\nwith\nteacher %",
+        "parameters": "para-\nmeters",
+        "multiply-adds": "multiply-\nadds",
+        "file size": "file\nsize",
+        "ms for 1": "ms\nfor 1",
+        f"ms for {batch}": f"ms\nfor {batch}",
+    }
 
 
 def rows(report: Report, summary: Summary) -> list[list[str]]:
@@ -35,12 +36,15 @@ def rows(report: Report, summary: Summary) -> list[list[str]]:
 
 
 def caption(report: Report) -> str:
-    """How the numbers of the table came about."""
+    """What the numbers of the table mean, and how they came about."""
     seeds = f"mean ± standard deviation over {len(report.seeds)} seeds" if len(report.seeds) > 1 else "one seed"
-    return (
-        f"Test quality: {seeds}. Epochs were chosen on the {report.chosen_on} examples; "
-        "the test examples were read once, at the end."
-    )
+    sentences = [
+        f"Test {report.headline}: {seeds}.",
+        f"Epochs were chosen on the {report.chosen_on} examples; the test examples were read once, at the end.",
+        "Agrees: share of the test examples to which teacher and student give the same class.",
+        f"ms: median time of a forward pass with one example, and with {report.student_cost.batch}.",
+    ]
+    return " ".join(line for line in sentences if report.teacher is not None or not line.startswith("Agrees"))
 
 
 def cost_sentence(ratios: Ratios, batch: int) -> str:
@@ -53,7 +57,7 @@ def cost_sentence(ratios: Ratios, batch: int) -> str:
         f"time for a batch of {batch}": ratios.latency_batch,
     }
     parts = [f"{times(ratio)} times the {name}" for name, ratio in sizes.items() if ratio is not None]
-    return f"The teacher has {', '.join(parts)} of the student."
+    return f"Compared with the student, the teacher needs {', '.join(parts)}."
 
 
 def _quality(spread: Spread) -> str:

@@ -37,8 +37,8 @@ def render(report: Report) -> RenderableType:
         pad_edge=False,
         show_edge=False,
     )
-    for at, heading in enumerate(headings(report)):
-        lines = (clean(line) for line in heading.split("\n"))
+    for at, heading in enumerate(headings(report).values()):
+        lines = map(clean, heading.split("\n"))
         table.add_column(Text("\n".join(lines)), justify="right" if at else "left", no_wrap=True)
     for cells in rows(report, summary):
         table.add_row(*map(Text, cells), style="bold" if cells[0] == "transferred" else None)

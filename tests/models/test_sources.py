@@ -340,6 +340,7 @@ def test_timm_weights_bring_their_view_and_see_grey_as_colour(
         ("resnet18.mine", {}, "timm:resnet18.mine can't be made: .*mine"),
         ("resnet18", {"weights": "DEFAULT"}, "has the weights 'pretrained' .*got 'DEFAULT'"),
         ("resnet18", {"arguments": {"depth": 3}}, "can't be made: .*'depth'"),
+        ("resnet18", {"arguments": {"pretrained": True}}, "asked for by weights='pretrained', not in arguments"),
     ],
 )
 def test_a_wrong_timm_name_or_argument_is_named(name: str, settings: dict[str, Any], message: str) -> None:
