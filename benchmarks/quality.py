@@ -2,7 +2,7 @@
 
 python benchmarks/quality.py --subset 10000 [--epochs 12] [--seeds 3] [--out benchmarks/results/quality.json]
 
-Teacher and students see the same training images. Each student has the same epochs, optimizer and seeds; its epoch is chosen on
+Teacher and students see the same training images, in bf16. Each student has the same epochs, optimizer and seeds; its epoch is chosen on
 validation images and its test accuracy is read once. An interrupted benchmark goes on where it stopped.
 """
 
@@ -28,6 +28,7 @@ def teacher_recipe(data: Cifar10, epochs: int) -> Recipe:
         schedule=Cosine(warmup_epochs=1),
         epochs=epochs,
         batch_size=128,
+        precision="bf16",
     )
 
 
@@ -46,6 +47,7 @@ def student_recipe(data: Cifar10, epochs: int, seeds: int) -> Recipe:
         schedule=Cosine(warmup_epochs=1),
         epochs=epochs,
         batch_size=128,
+        precision="bf16",
         repeats=seeds,
         controls=("plain", "initialized"),
     )
@@ -62,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subset", type=int, default=10_000, help="training images, drawn class by class")
     parser.add_argument("--epochs", type=int, default=12, help="of each student")
-    parser.add_argument("--teacher-epochs", type=int, default=30)
+    parser.add_argument("--teacher-epochs", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--root", type=Path, default=Path("runs/quality"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "quality.json")

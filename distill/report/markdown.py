@@ -1,5 +1,6 @@
 """A report as Markdown, to be read by itself."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from distill.initialize import Coverage
@@ -51,14 +52,14 @@ def _costs(report: Report, summary: Summary) -> list[str]:
         for name, cost in costs.items()
         if cost is not None
     ]
-    times = f"Times are medians; between the quartiles lie {', '.join(spreads)}, for one example and for a batch."
+    times = f"Between the quartiles of the times lie {', '.join(spreads)}, for one example and for a batch."
     ratio = [] if summary.ratios is None else [cost_sentence(summary.ratios, report.student_cost.batch)]
     return [*ratio, times]
 
 
 def _runs(report: Report) -> str:
     """One row a trained student, with the validation value that it was chosen by and all its test metrics."""
-    metrics = list(report.outcomes[0].test)
+    metrics = sorted(report.outcomes[0].test, key=lambda name: (name != report.headline, name))
     head = ["arm", "seed", f"validation {report.headline}", *(f"test {name}" for name in metrics)]
     head += ["divergence", "best epoch", "steps", "seconds"]
     table = [_run(report, outcome, metrics) for arm in report.arms for outcome in report.of(arm)]
@@ -84,6 +85,8 @@ def _run(report: Report, outcome: Outcome, metrics: Sequence[str]) -> list[str]:
 
 def _value(name: str, value: float) -> str:
     """The likelihood is in nats, every other metric a share."""
+    if not math.isfinite(value):
+        return MISSING
     return f"{value:.4f}" if name == "nll" else f"{percent(value)}%"
 
 
@@ -97,7 +100,7 @@ def _origin(report: Report) -> list[str]:
 
 def _pairs(values: Mapping[str, str | int]) -> str:
     parts = []
-    for name, value in values.items():
+    for name, value in sorted(values.items()):
         is_bytes = name.endswith("_bytes") and isinstance(value, int)
         parts.append(f"{name.removesuffix('_bytes')} {size(int(value))}" if is_bytes else f"{name} {value}")
     return ", ".join(parts)

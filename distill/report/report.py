@@ -55,7 +55,8 @@ class Report:
     """A run's result: every number that was measured, and what is needed to judge and to repeat it.
 
     recipe: as in recipe.json. headline: the test metric that the verdict is about; higher is better.
-    outcomes: of the arm "transferred" and its controls, or of "plain" alone where the run had no teacher.
+    has_teacher: whether the run learned from one; then its outcomes are of the arm "transferred" and its controls, and
+        else of "plain" alone.
     teacher: {"test": ..., "validation": ...}; None where it was not judged on the student's classes.
     coverage: as from `Coverage.to_json`. started: ISO 8601.
     flips: {control: Flips}, what the answers in `outcomes` came to, for a report read back without them.
@@ -68,6 +69,7 @@ class Report:
     recipe: Mapping[str, Any]
     seeds: tuple[int, ...]
     headline: str
+    has_teacher: bool
     teacher: Mapping[str, Mapping[str, float]] | None
     outcomes: tuple[Outcome, ...]
     teacher_cost: Cost | None
@@ -85,22 +87,31 @@ class Report:
             raise ValueError("A report needs at least one outcome, got none.")
         if self.headline in LOWER_IS_BETTER:
             raise ValueError(f"headline is a metric that is better when higher, got {self.headline!r}. Take accuracy.")
-        names = set(self.outcomes[0].test)
         for outcome in self.outcomes:
             if outcome.arm not in ARMS:
                 raise ValueError(f"There is no arm {outcome.arm!r}. An outcome's arm is one of {', '.join(ARMS)}.")
-            if self.headline not in outcome.test:
-                raise ValueError(f"headline {self.headline!r} is not measured. Take one of {', '.join(outcome.test)}.")
-            if set(outcome.test) != names:
-                raise ValueError(
-                    f"Outcomes have the same test metrics, got {sorted(outcome.test)} and {sorted(names)}."
-                )
-        if self.arms not in (("plain",), (*(arm for arm in self.arms if arm != "transferred"), "transferred")):
-            raise ValueError(f"Controls stand beside the arm transferred, got {', '.join(self.arms)} alone.")
+        if not ("transferred" in self.arms if self.has_teacher else self.arms == ("plain",)):
+            raise ValueError(f"has_teacher={self.has_teacher} does not go with arms {', '.join(self.arms)}.")
         for arm in self.arms:
-            seeds = sorted(outcome.seed for outcome in self.of(arm))
-            if seeds != sorted(self.seeds):
-                raise ValueError(f"Each arm has one outcome a seed, got seeds {seeds} in {arm}, not {self.seeds}.")
+            seeds = tuple(outcome.seed for outcome in self.of(arm))
+            if seeds != tuple(sorted(self.seeds)):
+                raise ValueError(f"Each arm has one outcome a seed of {self.seeds}, got {seeds} in {arm}.")
+        self._check_metrics()
+
+    def _check_metrics(self) -> None:
+        """Every model is judged by the same test metrics; the headline is one of them and of the validation metrics."""
+        judged = []
+        if self.teacher is not None:
+            if not {"test", "validation"} <= set(self.teacher):
+                raise ValueError(f"teacher has metrics of test and validation, got {', '.join(self.teacher)}.")
+            judged = [("teacher", self.teacher["test"], self.teacher["validation"])]
+        judged += [(outcome.arm, outcome.test, outcome.validation) for outcome in self.outcomes]
+        names = list(self.outcomes[0].test)
+        for model, test, validation in judged:
+            if self.headline not in test or self.headline not in validation:
+                raise ValueError(f"headline {self.headline!r} is not measured in {model}. Measured: {', '.join(test)}.")
+            if set(test) != set(names):
+                raise ValueError(f"Test metrics are the same in all, got {', '.join(test)} in {model}, not {names}.")
 
     @property
     def arms(self) -> tuple[str, ...]:

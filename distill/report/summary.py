@@ -69,9 +69,11 @@ def explain_recovered(report: Report) -> str | None:
         if gap <= 0:
             return f"There was no gap to recover: the plain student is {-gap:.2f} points ahead of its teacher."
         return None
+    verdict = judge(report)
+    chance = " That may be chance." if verdict is not None and verdict.word == "no difference" else ""
     if share < 0:
-        return f"The {gap:.2f} points from the plain student to its teacher grew by {-share:.0%}."
-    return f"Of the {gap:.2f} points from the plain student to its teacher the transfer recovered {share:.0%}."
+        return f"The {gap:.2f} points from the plain student to its teacher grew by {-share:.0%}.{chance}"
+    return f"Of the {gap:.2f} points from the plain student to its teacher the transfer recovered {share:.0%}.{chance}"
 
 
 def _recovered(report: Report) -> float | None:

@@ -14,7 +14,7 @@ def headings(report: Report) -> dict[str, str]:
     return {
         "": "",
         f"test {report.headline} %": f"test\n{report.headline}\n%",
-        "agrees with teacher %": "agrees\nwith\nteacher %",
+        "agreement with teacher %": "agree-\nment\n%",
         "parameters": "para-\nmeters",
         "multiply-adds": "multiply-\nadds",
         "file size": "file\nsize",
@@ -38,13 +38,14 @@ def rows(report: Report, summary: Summary) -> list[list[str]]:
 def caption(report: Report) -> str:
     """What the numbers of the table mean, and how they came about."""
     seeds = f"mean ± standard deviation over {len(report.seeds)} seeds" if len(report.seeds) > 1 else "one seed"
+    agreement = "Agreement: share of the test examples to which teacher and student give the same class."
     sentences = [
         f"Test {report.headline}: {seeds}.",
         f"Epochs were chosen on the {report.chosen_on} examples; the test examples were read once, at the end.",
-        "Agrees: share of the test examples to which teacher and student give the same class.",
+        *([] if report.teacher is None else [agreement]),
         f"ms: median time of a forward pass with one example, and with {report.student_cost.batch}.",
     ]
-    return " ".join(line for line in sentences if report.teacher is not None or not line.startswith("Agrees"))
+    return " ".join(sentences)
 
 
 def cost_sentence(ratios: Ratios, batch: int) -> str:

@@ -71,7 +71,7 @@ def explain(report: Report) -> str:
     verdict = judge(report)
     if verdict is not None:
         return verdict.sentence
-    if "transferred" not in report.arms:
+    if not report.has_teacher:
         return "Trained without a teacher: there is no transfer to judge."
     if "plain" not in report.arms:
         return (

@@ -9,7 +9,7 @@ recipe = Recipe(
     plan={"task": Term(CrossEntropy(label_smoothing=0.05))},
     optimizer=SGD(lr=0.05, momentum=0.9, weight_decay=5e-4),
     schedule=Cosine(warmup_epochs=1),
-    epochs=20,
+    epochs=12,
     batch_size=64,
 )
 
