@@ -2,8 +2,8 @@
 
 python benchmarks/quality.py --subset 10000 [--epochs 12] [--seeds 3] [--out benchmarks/results/quality.json]
 
-Teacher and students see the same training images, in bf16. Each student has the same epochs, optimizer and seeds; its epoch is chosen on
-validation images and its test accuracy is read once. An interrupted benchmark goes on where it stopped.
+Teacher and students see the same training images, in bf16. Each student has the same epochs, optimizer and seeds; its
+epoch is chosen on validation images and its test accuracy is read once. Interrupted, it goes on where it stopped.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
 python benchmarks/step.py [--pairs 40] [--out benchmarks/results/step.json]
 
-Both sides do the same work on the same uint8 batches: normalise, teacher without gradient, student, losses, backward, SGD with
-momentum. The order within a pair alternates, so that a drifting machine hurts both sides alike.
+Both sides do the same work on the same uint8 batches: normalise, teacher without gradient, student, losses, backward,
+SGD with momentum. The order within a pair alternates, so that a drifting machine hurts both sides alike.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def with_trainer(name: str) -> Step:
 
 
 def by_hand(name: str) -> Step:
-    """What a researcher would write for this one experiment, without checks, micro-batches, ranks, logging or resume."""
+    """What a researcher writes for this one experiment: no checks, micro-batches, ranks, logging or resume."""
     teacher, student = models()
     teacher.eval()
     student.train()
@@ -75,7 +75,8 @@ def by_hand(name: str) -> Step:
     for key, model in (("teacher", teacher), ("student", student)):
         for layer in ("layer2", "layer3"):
             where = f"{key}.{layer}"
-            model.get_submodule(layer).register_forward_hook(lambda m, a, out, where=where: kept.update({where: out}))
+            tapped = model.get_submodule(layer)
+            tapped.register_forward_hook(lambda m, a, out, where=where: kept.update({where: out}))
         last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
         last.register_forward_hook(lambda m, args, out, key=key: kept.update({key: args[0]}))
     connector = nn.Sequential(nn.Conv2d(128, 128, 1, bias=False), nn.BatchNorm2d(128))

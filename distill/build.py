@@ -18,11 +18,12 @@ from distill.data import Batches, Examples, Splits, collate
 from distill.initialize import Coverage
 from distill.losses import CrossEntropy
 from distill.losses.kinds import Task
+from distill.messages import nearest
 from distill.models import Loaded, load_model
 from distill.pair import Learner, Teacher
 from distill.plan import Plan, Term, connect, teacher_taps
 from distill.recipe import Model, Recipe, Stage
-from distill.taps import Tapped, nearest
+from distill.taps import Tapped
 from distill.trainer import Average, Trainer
 from distill.view import View
 

@@ -97,10 +97,11 @@ def _stage(out: Console, parts: Parts, stage: Stage, accelerator: Accelerator) -
     processes = accelerator.num_processes
     micro = recipe.micro_batch_size or -(-recipe.batch_size // processes)
     steps = -(-len(splits.train) // recipe.batch_size)
+    precision = {"no": "float32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
     out.print(
         f"{stage.epochs} epochs of {steps} steps; batch of {recipe.batch_size} over {processes} "
         f"process{'es' if processes > 1 else ''} in micro-batches of at most {min(micro, recipe.batch_size)}; "
-        f"{escape(str(stage.optimizer))}, {escape(str(stage.schedule))}, precision {accelerator.mixed_precision}"
+        f"{escape(str(stage.optimizer))}, {escape(str(stage.schedule))}, precision {precision}"
     )
     coupled = [name for name, term in stage.plan.items() if term.couples]
     if coupled and micro * processes < recipe.batch_size:

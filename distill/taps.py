@@ -5,7 +5,6 @@ the path of a module in the tree (`layer2`, `encoder.layer.3`), whose output it 
 module that gives several, by position or by key (`lstm:0`, `encoder:last_hidden_state`).
 """
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+from distill.messages import nearest
 
 Inputs = Tensor | Mapping[str, Tensor]
 
@@ -228,13 +229,6 @@ def pick(output: Any, item: str | None, tap: str) -> Tensor:
     if not isinstance(chosen, Tensor):
         raise TapError(f"Tap '{tap}' is {_describe(chosen)}, not a tensor. {_way_out(output, tap)}")
     return chosen
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The few names most like `name`, for an error message; 'none' where there is nothing to choose from."""
-    known = list(names)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return ", ".join(close or known[:3]) or "none"
 
 
 def _no_such_module(model: nn.Module, path: str, modules: Mapping[str, nn.Module]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "distill"
 
 FLOORS = {
-    "batch": 0, "numerics": 0, "view": 0, "clock": 0, "bar": 0, "journal": 0,
+    "batch": 0, "numerics": 0, "view": 0, "clock": 0, "bar": 0, "journal": 0, "messages": 0,
     "losses": 1, "heads": 1, "taps": 1, "models": 1, "metrics": 1, "measure": 1, "data": 1, "initialize": 1,
     "pair": 2,
     "plan": 3,

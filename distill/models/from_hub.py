@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill.models.loaded import first_line, nearest
+from distill.messages import first_line, nearest
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w./-]+)?")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from distill.models.loaded import first_line, nearest
+from distill.messages import first_line, nearest
 
 _VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 

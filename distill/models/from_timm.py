@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from distill.models.loaded import Loaded, first_line, nearest
+from distill.messages import first_line, nearest
+from distill.models.loaded import Loaded
 from distill.view import View
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torchvision import models
 
-from distill.models.loaded import Loaded, first_line, nearest, renew_classifier
+from distill.messages import first_line, nearest
+from distill.models.loaded import Loaded, renew_classifier
 from distill.view import View
 
 GREY_VIEW = View(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

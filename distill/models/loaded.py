@@ -1,7 +1,5 @@
 """What every source of models gives, and what sources share."""
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import nn
@@ -22,17 +20,6 @@ class Loaded:
     classes: tuple[str, ...] | None
     view: View | None
     note: str
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The few names most like `name`, for a message; 'none' where there is nothing to choose from."""
-    known = list(names)
-    return ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:3]) or "none"
-
-
-def first_line(error: Exception) -> str:
-    """What an error of a library says, on one line and without its full stop."""
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 def classifier_name(model: nn.Module, num_classes: int) -> str | None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from distill.models.loaded import first_line
+from distill.messages import first_line
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"

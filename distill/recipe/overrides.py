@@ -7,11 +7,11 @@ from functools import partial
 from types import NoneType
 from typing import Any
 
+from distill.messages import nearest
 from distill.recipe.classes import build
 from distill.recipe.recipe import Recipe
 from distill.recipe.text import value_of
 from distill.recipe.values import describe, hints_of, is_frozen, item_hint, join, members
-from distill.taps import nearest
 
 Change = Callable[[Any, str], object]
 

@@ -66,7 +66,9 @@ def couple(
     return Coupled(
         alone={name: term for name, term in plan.items() if name not in couples},
         targets=targets,
-        gradients={name: [torch.split(next(gradients), sizes) for _ in _tensors(value)] for name, value in leaves.items()},
+        gradients={
+            name: [torch.split(next(gradients), sizes) for _ in _tensors(value)] for name, value in leaves.items()
+        },
         sums={name: loss.detach().sum() for name, loss in losses.items()},
     )
 

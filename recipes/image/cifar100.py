@@ -1,7 +1,7 @@
 """CIFAR-100 in the literature's setting: ResNet-32x4 into ResNet-8x4, 240 epochs, logits and samples' relations.
 
-The published teacher has 79.42 %, the student alone 72.50 %, and with soft targets 73.33 % (Tian et al., 2020, arXiv:1910.10699,
-table 1). Train the teacher with this file's optimizer and `--teacher none`, or give its weights with --teacher.weights FILE.
+The published teacher has 79.42 %, the student alone 72.50 %, and with soft targets 73.33 % (Tian et al., 2020,
+arXiv:1910.10699, table 1). Train the teacher with cifar100_teacher.py, or give weights with --teacher.weights FILE.
 """
 
 from distill import KD, SGD, Cifar100, CrossEntropy, Model, Recipe, RKDAngle, RKDDistance, Steps, Term, main

@@ -1,4 +1,4 @@
-"""The teacher of digits.py: a ResNet-8x4 on scikit-learn's 8x8 digits. Needs no download; half a minute on two cores."""
+"""The teacher of digits.py: a ResNet-8x4 on scikit-learn's 8x8 digits. Needs no download; under half a minute."""
 
 from distill import SGD, Cosine, CrossEntropy, Digits, Model, Recipe, Term, main
 

@@ -1,7 +1,8 @@
 """Cats and dogs: what an ImageNet ResNet-50 sees goes into a ResNet-18, which then learns the 37 breeds.
 
-Two stages. First the student's features are pulled to the teacher's, without labels: the teacher has ImageNet's 1,000 classes, so its
-answers are of no use here. Then the student is fine-tuned on the breeds, or on the two species with --data.by species.
+Two stages. First the student's features are pulled to the teacher's, without labels: the teacher has ImageNet's 1,000
+classes, so its answers are of no use here. Then the student is fine-tuned on the breeds, or on the two species with
+--data.by species.
 """
 
 from distill import (

@@ -1,4 +1,4 @@
-"""The same network for another task: a ResNet-50 starts from an ImageNet ResNet-50's weights and is fine-tuned on pets."""
+"""The same network for another task: a ResNet-50 starts from an ImageNet ResNet-50's weights and learns pets."""
 
 from distill import SGD, CopyWeights, Cosine, CrossEntropy, Model, Pets, Recipe, Term, main
 

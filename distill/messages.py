@@ -1,0 +1,15 @@
+"""What error messages share: the nearest right name, and another library's error in one line."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The few names most like `name`; 'none' where there is nothing to choose from."""
+    known = list(names)
+    return ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:3]) or "none"
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, on one line and without its full stop."""
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
