@@ -100,6 +100,11 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         accelerator = Accelerator(mixed_precision=names[recipe.precision])
     except ValueError as error:
         raise ValueError(f"precision={recipe.precision!r} can't be had on this machine: {error}") from error
+    if accelerator.mixed_precision != "no" and not accelerator.native_amp:
+        raise ValueError(
+            f"precision={accelerator.mixed_precision!r} has no effect on {accelerator.device.type}. "
+            "Train there in bf16 or float32."
+        )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
         raise ValueError(

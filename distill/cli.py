@@ -6,18 +6,31 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 
+from distill.messages import nearest, one_line
 from distill.recipe import Recipe, apply_overrides, override_names, read_recipe
 from distill.run import Options, plan, train
 
 _ABOUT = "Transfer what a trained network knows into a smaller, faster or better-adapted one."
+_COMMANDS = {
+    "train": "train recipes one after the other, and report what each transfer was worth",
+    "plan": "show what recipes would do, and stop on any mismatch, without training",
+}
 _SETTINGS = """
 Settings of the recipe are changed by name: --epochs 3 --plan.kd.weight 0.5 --student.arguments.width 8.
 'distill train FILE --help' lists those of a recipe. Every run writes runs/NAME/recipe.json, which runs again:
 distill train runs/NAME/recipe.json --name again
 """
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are errors like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}. See {self.prog} --help.")
 
 
 def entry() -> None:
@@ -33,16 +46,24 @@ def main(recipe: Recipe) -> None:
 
 def run_command(words: Sequence[str]) -> int:
     """Run one command line; the exit code is 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(
-        prog="distill", description=_ABOUT, epilog=_SETTINGS, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    commands.add_parser("train", help="train recipes one after the other, and report what each transfer was worth")
-    commands.add_parser("plan", help="show what recipes would do, and stop on any mismatch, without training")
-    command = parser.parse_args(words[:1] or ["--help"]).command
-    rest = list(words[1:])
+    return _answered(lambda: _command(words), words)
+
+
+def _command(words: Sequence[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        parser = argparse.ArgumentParser(
+            prog="distill", description=_ABOUT, epilog=_SETTINGS, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+        for name, meaning in _COMMANDS.items():
+            commands.add_parser(name, help=meaning)
+        parser.print_help()
+        return
+    command, *rest = words
+    if command not in _COMMANDS:
+        raise ValueError(f"distill has no command {command!r}. Nearest: {nearest(command, _COMMANDS)}.")
     files = list(_until_option(rest))
-    return _answered(lambda: _run_files(command, files, rest[len(files) :]), words)
+    _run_files(command, files, rest[len(files) :])
 
 
 def _run_files(command: str, files: Sequence[str], words: Sequence[str]) -> None:
@@ -59,6 +80,10 @@ def _run(command: str, recipes: Sequence[Recipe], words: Sequence[str]) -> None:
     if options.help:
         _help(parser, recipes)
         return
+    if options.overwrite and options.resume == "auto":
+        raise ValueError("--resume auto goes on with a run and --overwrite removes it. Give one of them.")
+    if options.skip_unreadable:
+        overrides.append("--data.skip-unreadable")
     changed = _overridden(recipes, overrides, tuple(options.allow_import))
     how = Options(Path(options.root), resume=options.resume == "auto", overwrite=options.overwrite)
     console = Console(highlight=False)
@@ -70,7 +95,7 @@ def _run(command: str, recipes: Sequence[Recipe], words: Sequence[str]) -> None:
 
 
 def _options(command: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"distill {command}",
         usage=f"distill {command} FILE [FILE...] [options] [settings of the recipe]",
         epilog=_SETTINGS,
@@ -88,6 +113,11 @@ def _options(command: str) -> argparse.ArgumentParser:
         help="auto goes on where a run of the same recipe stopped",
     )
     add("--overwrite", action="store_true", help="remove what a run of the same name left, and start anew")
+    add(
+        "--skip-unreadable",
+        action="store_true",
+        help="leave out images that can't be read, and count them; short for --data.skip-unreadable",
+    )
     add(
         "--allow-import",
         action="append",
@@ -151,7 +181,7 @@ def _answered(act: Callable[[], None], words: Sequence[str]) -> int:
             raise
         rank = os.environ.get("RANK", "0")
         where = "" if rank == "0" else f" (process {rank})"
-        print(f"distill{where}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"distill{where}: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("distill: interrupted. Go on with --resume auto.", file=sys.stderr)

@@ -13,3 +13,14 @@ def nearest(name: str, names: Iterable[str]) -> str:
 def first_line(error: Exception) -> str:
     """What an error of a library says, on one line and without its full stop."""
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line: of one that a data loader's worker met, what was raised there.
+
+    torch raises such an error anew with the worker's traceback as its message, which ends in "package.Error: message".
+    """
+    text = str(error)
+    if "Original Traceback" in text:
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())

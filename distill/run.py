@@ -1,21 +1,18 @@
 """A recipe from start to report: the transferred student and its controls, over seeds, under one budget."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
 from distill import metrics
 from distill.bar import Bar
-from distill.batch import Batch
 from distill.build import (
     Parts,
     answering,
@@ -25,17 +22,18 @@ from distill.build import (
     main_arm,
     make_accelerator,
     prepare,
-    sample_batch,
 )
 from distill.data import Splits
 from distill.describe import describe
 from distill.evaluate import Predictions, evaluate
 from distill.fit import fit_arm
-from distill.measure import file_size, latency, machine, multiply_adds, parameters, versions
+from distill.folder import check_folder, open_folder, write_whole
 from distill.models import save_student
-from distill.recipe import Recipe, to_json
-from distill.report import Cost, Outcome, Report, markdown, render
+from distill.recipe import Recipe
+from distill.report import Outcome, Report, markdown, render
+from distill.report import from_json as report_from_json
 from distill.report import to_json as report_to_json
+from distill.result import TeacherAnswers, report_of, student_config
 from distill.view import View
 
 
@@ -51,14 +49,6 @@ class Options:
     overwrite: bool = False
 
 
-@dataclass(frozen=True)
-class TeacherAnswers:
-    """What the teacher says about the validation and test examples, and whether its classes are the student's."""
-
-    validation: Predictions
-    test: Predictions
-
-
 def train(recipe: Recipe, options: Options, console: Console) -> Report:
     """Train every arm of a recipe under every seed, and write the report into the run's folder.
 
@@ -69,7 +59,10 @@ def train(recipe: Recipe, options: Options, console: Console) -> Report:
     accelerator = make_accelerator(recipe)
     console.quiet = not accelerator.is_main_process
     folder = options.root / recipe.name
-    _open_folder(folder, recipe, options, accelerator)
+    check_folder(folder, recipe, resume=options.resume, overwrite=options.overwrite)
+    if options.resume and (folder / "report.json").exists():
+        console.print(f"{folder} is complete already.", markup=False, highlight=False, soft_wrap=True)
+        return _shown(report_from_json((folder / "report.json").read_text()), folder, console)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     main, first = main_arm(recipe), recipe.seed
     parts = prepare(recipe, load_splits(recipe, first), first, options.root)
@@ -78,7 +71,9 @@ def train(recipe: Recipe, options: Options, console: Console) -> Report:
         _refuse_chance(parts, answers.validation)
     text = describe(parts, accelerator)
     if accelerator.is_main_process:
-        (folder / "plan.txt").write_text(text)
+        open_folder(folder, recipe, overwrite=options.overwrite)
+        write_whole(folder / "plan.txt", text)
+    accelerator.wait_for_everyone()
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     outcomes = []
     for seed in range(first, first + recipe.repeats):
@@ -86,10 +81,14 @@ def train(recipe: Recipe, options: Options, console: Console) -> Report:
         for arm in (main, *recipe.controls):
             place = folder if (arm, seed) == (main, first) else folder / "arms" / f"{arm}-{seed}"
             outcomes.append(_arm(recipe, arm, splits, seed, place, accelerator, answers, options, console))
-    report = _report(recipe, parts, outcomes, answers, accelerator, folder, started)
+    report = report_of(parts, outcomes, answers, accelerator, folder, started)
     if accelerator.is_main_process:
-        _write(folder / "report.json", report_to_json(report))
-        _write(folder / "report.md", markdown(report))
+        write_whole(folder / "report.json", report_to_json(report))
+        write_whole(folder / "report.md", markdown(report))
+    return _shown(report, folder, console)
+
+
+def _shown(report: Report, folder: Path, console: Console) -> Report:
     console.print(render(report))
     console.print(f"Report: {folder / 'report.md'}", markup=False, highlight=False, soft_wrap=True)
     return report
@@ -107,48 +106,6 @@ def plan(recipe: Recipe, options: Options, console: Console) -> None:
     console.print(describe(parts, accelerator), markup=False, highlight=False, soft_wrap=True)
     if parts.coverage is not None:
         console.print(parts.coverage.table())
-
-
-def _open_folder(folder: Path, recipe: Recipe, options: Options, accelerator: Accelerator) -> None:
-    """Make the run's folder, or take it up again; what another run wrote is never overwritten unasked."""
-    path, text = folder / "recipe.json", to_json(recipe)
-    if accelerator.is_main_process and options.overwrite and folder.exists():
-        if not path.exists():
-            raise ValueError(
-                f"{folder} is not the folder of a run, so --overwrite leaves it alone. Choose another name or --root."
-            )
-        shutil.rmtree(folder)
-    accelerator.wait_for_everyone()
-    if path.exists():
-        if not options.resume:
-            raise ValueError(
-                f"{folder} holds a run already. Go on with --resume auto, start anew with --overwrite, or change "
-                f"--name."
-            )
-        if changed := _changed(json.loads(path.read_text()), json.loads(text)):
-            raise ValueError(
-                f"{folder} holds a run of another recipe ({changed}), so it can't be resumed with this one. "
-                "Change --name, or start anew with --overwrite."
-            )
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(path, text)
-        except OSError as error:
-            raise ValueError(
-                f"{folder} can't be written: {error.strerror}. Choose another folder with --root."
-            ) from error
-
-
-def _changed(before: Any, now: Any, path: str = "") -> str:
-    """The first setting in which two recipes differ, with both values; empty where they are the same."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in [*now, *(key for key in before if key not in now)]:
-            if found := _changed(before.get(key), now.get(key), f"{path}.{key}" if path else str(key)):
-                return found
-        return ""
-    return "" if before == now else f"{path}: {before} there, {now} here"
 
 
 def _arm(
@@ -189,22 +146,10 @@ def _arm(
         correct=tuple((test.logits.argmax(1) == test.labels).tolist()),
     )
     if accelerator.is_main_process:
-        save_student(folder / "student", parts.student, _student_config(parts))
-        _write(result, json.dumps(asdict(outcome)))
+        save_student(folder / "student", parts.student, student_config(parts))
+        write_whole(result, json.dumps(asdict(outcome)))
     accelerator.wait_for_everyone()
     return outcome
-
-
-def _student_config(parts: Parts) -> dict[str, Any]:
-    model, view = parts.recipe.student, parts.student_view
-    return {
-        "source": model.source,
-        "arguments": dict(model.arguments),
-        "num_classes": len(parts.splits.classes),
-        "in_channels": int(parts.splits.train[(0, 0)].image.shape[0]),
-        "classes": list(parts.splits.classes),
-        "view": asdict(view),
-    }
 
 
 def _teacher_answers(parts: Parts, accelerator: Accelerator) -> TeacherAnswers | None:
@@ -235,67 +180,5 @@ def _refuse_chance(parts: Parts, predictions: Predictions) -> None:
         )
 
 
-def _report(
-    recipe: Recipe,
-    parts: Parts,
-    outcomes: list[Outcome],
-    answers: TeacherAnswers | None,
-    accelerator: Accelerator,
-    folder: Path,
-    started: str,
-) -> Report:
-    teacher = None
-    if answers is not None:
-        teacher = {
-            "test": metrics.quality(answers.test.logits, answers.test.labels),
-            "validation": metrics.quality(answers.validation.logits, answers.validation.labels),
-        }
-    sample = sample_batch(parts.splits, 32)
-    return Report(
-        name=recipe.name,
-        recipe=json.loads(to_json(recipe)),
-        seeds=tuple(range(recipe.seed, recipe.seed + recipe.repeats)),
-        headline="accuracy",
-        has_teacher=parts.teacher is not None,
-        teacher=teacher,
-        outcomes=tuple(outcomes),
-        teacher_cost=None
-        if parts.teacher is None
-        else _cost(parts.teacher, parts.teacher_view, sample, accelerator, None),
-        student_cost=_cost(
-            parts.student, parts.student_view, sample, accelerator, folder / "student" / "model.safetensors"
-        ),
-        coverage=None if parts.coverage is None else parts.coverage.to_json(),
-        versions=versions(),
-        machine=machine(),
-        started=started,
-        notes=parts.notes,
-        chosen_on="validation",
-    )
-
-
-def _cost(model: nn.Module, view: View, sample: Batch, accelerator: Accelerator, file: Path | None) -> Cost:
-    inputs = sample.to(accelerator.device).inputs
-    assert isinstance(inputs, torch.Tensor)
-    model.to(accelerator.device).eval()
-    seen = view.module().to(accelerator.device)(inputs)
-    size = file_size(file) if file is not None and file.exists() else sum(t.nbytes for t in model.state_dict().values())
-    return Cost(
-        parameters=parameters(model),
-        multiply_adds=multiply_adds(model, seen[:1]),
-        bytes=size,
-        latency_one=latency(model, seen[:1]),
-        latency_batch=latency(model, seen),
-        batch=len(seen),
-    )
-
-
 def _read_outcome(values: Mapping[str, Any]) -> Outcome:
     return replace(Outcome(**values), correct=tuple(values["correct"]))
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a whole file or none of it."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text)
-    draft.replace(path)

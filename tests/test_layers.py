@@ -11,10 +11,11 @@ FLOORS = {
     "pair": 2,
     "plan": 3,
     "recipe": 4, "trainer": 4, "evaluate": 4, "checkpoint": 4,
-    "build": 5,
+    "build": 5, "folder": 5,
     "fit": 6, "describe": 6, "report": 6,
-    "run": 7,
-    "cli": 8, "__main__": 9, "__init__": 9,
+    "result": 7,
+    "run": 8,
+    "cli": 9, "__main__": 10, "__init__": 10,
 }  # fmt: skip
 
 

@@ -1,0 +1,71 @@
+"""A run's folder: what may be written where, and files that are whole or not there."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from distill.recipe import Recipe, to_json
+
+
+def check_folder(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that the run may not write into; what another run wrote is never overwritten unasked.
+
+    Raises:
+        ValueError: what is in the folder, and the way out.
+    """
+    path = folder / "recipe.json"
+    if not path.exists():
+        if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+            raise ValueError(
+                f"{folder} holds files and is not the folder of a run, so it is left alone. Choose another --name or "
+                "--root."
+            )
+        return
+    if overwrite:
+        return
+    if not resume:
+        raise ValueError(
+            f"{folder} holds a run already. Go on with --resume auto, start anew with --overwrite, or change --name."
+        )
+    try:
+        before = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}). Change --name, or start anew with --overwrite.") from error
+    if changed := _changed(before, json.loads(to_json(recipe))):
+        raise ValueError(
+            f"{folder} holds a run of another recipe ({changed}), so it can't be resumed with this one. "
+            "Change --name, or start anew with --overwrite."
+        )
+
+
+def open_folder(folder: Path, recipe: Recipe, *, overwrite: bool) -> None:
+    """Make the run's folder, once all else was found to fit; `overwrite` removes what was there.
+
+    Raises:
+        ValueError: it can't be written.
+    """
+    try:
+        if overwrite and folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "recipe.json", to_json(recipe))
+    except OSError as error:
+        raise ValueError(f"{folder} can't be written: {error.strerror}. Choose another folder with --root.") from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a whole file or none of it."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def _changed(before: Any, now: Any, path: str = "") -> str:
+    """The first setting in which two recipes differ, with both values; empty where they are the same."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*now, *(key for key in before if key not in now)]:
+            if found := _changed(before.get(key), now.get(key), f"{path}.{key}" if path else str(key)):
+                return found
+        return ""
+    return "" if before == now else f"{path}: {before} there, {now} here"
