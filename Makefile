@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml
 install: $(VENV)/.installed  ## create .venv and install distill with its development tools
 
 demo: install  ## train the digits teacher, the controls and the transferred student; ends with the report
-	$(RUN)/distill train recipes/image/digits_teacher.py recipes/image/digits.py
+	$(RUN)/distill train recipes/image/digits_teacher.py recipes/image/digits.py --resume auto
 
 test: install  ## the tests, under ten minutes on two cores
 	$(RUN)/python -m pytest -m 'not slow'

@@ -239,12 +239,15 @@ def freeze(student: nn.Module, patterns: Sequence[str]) -> None:
 
 
 def _loader(examples: Examples, batches: Batches, workers: int, accelerator: Accelerator) -> Iterable[Batch]:
+    # A generator of its own: workers that stay alive draw once, and a resumed run would draw again, out of the random
+    # state that dropout uses.
     return DataLoader(
         examples,
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,
+        generator=torch.Generator(),
         pin_memory=accelerator.device.type == "cuda",
     )
 

@@ -181,7 +181,8 @@ def _answered(act: Callable[[], None], words: Sequence[str]) -> int:
             raise
         rank = os.environ.get("RANK", "0")
         where = "" if rank == "0" else f" (process {rank})"
-        print(f"distill{where}: {one_line(error)}", file=sys.stderr)
+        # In one call, so that the lines of several processes do not run into each other.
+        sys.stderr.write(f"distill{where}: {one_line(error)}\n")
         return 2
     except KeyboardInterrupt:
         print("distill: interrupted. Go on with --resume auto.", file=sys.stderr)

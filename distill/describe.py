@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 
-from distill.build import Parts, freeze, sample_batch
+from distill.build import Parts, freeze, sample_batch, training_feed
 from distill.measure import multiply_adds, parameters, training_memory
 from distill.plan import Arrow, arrows, connect
 from distill.recipe import Stage
@@ -94,26 +94,26 @@ def _stage(out: Console, parts: Parts, stage: Stage, accelerator: Accelerator) -
         out.print(f"Frozen by the recipe: {_names(frozen)}")
     if learner.unreached:
         out.print(f"Warning: no loss reaches {_names(learner.unreached)}; they keep their values.")
-    processes = accelerator.num_processes
-    micro = recipe.micro_batch_size or -(-recipe.batch_size // processes)
-    steps = -(-len(splits.train) // recipe.batch_size)
+    processes, batches = accelerator.num_processes, training_feed(parts, accelerator, recipe.seed).batches
+    share = -(-recipe.batch_size // processes)
+    micro = min(recipe.micro_batch_size or share, share)
     precision = {"no": "float32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
     out.print(
-        f"{stage.epochs} epochs of {steps} steps; batch of {recipe.batch_size} over {processes} "
-        f"process{'es' if processes > 1 else ''} in micro-batches of at most {min(micro, recipe.batch_size)}; "
+        f"{stage.epochs} epochs of {batches.steps} steps; batch of {recipe.batch_size} over {processes} "
+        f"process{'es' if processes > 1 else ''} in micro-batches of at most {micro}; "
         f"{escape(str(stage.optimizer))}, {escape(str(stage.schedule))}, precision {precision}"
     )
+    if batches.left_out:
+        out.print(f"Note: {batches.left_out} examples, others in each epoch, are left out: fewer than processes.")
     coupled = [name for name, term in stage.plan.items() if term.couples]
-    if coupled and micro * processes < recipe.batch_size:
+    if coupled and batches.cuts(0) > 1:
         out.print(
             f"Note: {_names(coupled)} relate the whole batch over its micro-batches, so the student runs forward "
             f"twice a step."
         )
     if not isinstance(sample.inputs, Tensor):
         raise ValueError(f"{type(recipe.data).__name__} gives several inputs; memory is estimated for one tensor only.")
-    memory = training_memory(
-        learner, sample.inputs, optimizer_states=_states(stage, learner), batch_size=min(micro, recipe.batch_size)
-    )
+    memory = training_memory(learner, sample.inputs, optimizer_states=_states(stage, learner), batch_size=micro)
     held = 0 if teacher is None else sum(tensor.nbytes for tensor in teacher.state_dict().values())
     out.print(
         f"Memory for training in float32, estimated: {_size(memory.total + held)} "

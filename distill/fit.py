@@ -1,5 +1,6 @@
 """One student from its start to its chosen weights: stages, validation, checkpoints, early stop and resume."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -59,7 +60,8 @@ def fit_arm(parts: Parts, folder: Path, accelerator: Accelerator, *, seed: int, 
     resume: go on behind the newest checkpoint, where there is one.
 
     Raises:
-        NotFinite: a loss became NaN or infinite; names the term, the step and the last good checkpoint.
+        NotFinite: a loss, or the student's on the validation examples, became NaN or infinite; names the term, the step
+            and the last good checkpoint.
         ValueError: a checkpoint is damaged, or was written by another number of processes.
     """
     saved = checkpoint.checkpoints(folder / "checkpoints") if resume else []
@@ -153,6 +155,11 @@ class _StageRun:
         if trainer.average is not None:
             trainer.average.swap()
         quality = metrics.quality(predictions.logits, predictions.labels)
+        if not math.isfinite(quality["nll"]):
+            # The last update of an epoch can break the student after its last finite loss: such weights are not kept.
+            raise NotFinite(
+                f"The student's loss on the validation examples is {quality['nll']} at step {trainer.steps}."
+            )
         self._log({"step": trainer.steps, "epoch": epoch + 1, "validation": quality})
         found = Best(epoch, trainer.steps, quality["accuracy"], quality["nll"])
         best = found if not self._answers or found.beats(progress.best) else progress.best

@@ -60,6 +60,7 @@ def train(recipe: Recipe, options: Options, console: Console) -> Report:
     console.quiet = not accelerator.is_main_process
     folder = options.root / recipe.name
     check_folder(folder, recipe, resume=options.resume, overwrite=options.overwrite)
+    accelerator.wait_for_everyone()
     if options.resume and (folder / "report.json").exists():
         console.print(f"{folder} is complete already.", markup=False, highlight=False, soft_wrap=True)
         return _shown(report_from_json((folder / "report.json").read_text()), folder, console)
@@ -83,8 +84,8 @@ def train(recipe: Recipe, options: Options, console: Console) -> Report:
             outcomes.append(_arm(recipe, arm, splits, seed, place, accelerator, answers, options, console))
     report = report_of(parts, outcomes, answers, accelerator, folder, started)
     if accelerator.is_main_process:
-        write_whole(folder / "report.json", report_to_json(report))
         write_whole(folder / "report.md", markdown(report))
+        write_whole(folder / "report.json", report_to_json(report))
     return _shown(report, folder, console)
 
 

@@ -12,7 +12,7 @@ recipe = Recipe(
         "kd": Term(KD(temperature=4.0), weight=0.9),
     },
     optimizer=SGD(lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True),
-    schedule=Cosine(warmup_epochs=2),
+    schedule=Cosine(warmup_epochs=0.5),
     epochs=100,
     batch_size=128,
     controls=("plain",),

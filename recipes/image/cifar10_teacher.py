@@ -8,7 +8,7 @@ recipe = Recipe(
     student=Model("distill.models.cifar:resnet20"),
     plan={"task": Term(CrossEntropy())},
     optimizer=SGD(lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True),
-    schedule=Cosine(warmup_epochs=2),
+    schedule=Cosine(warmup_epochs=0.5),
     epochs=100,
     batch_size=128,
 )

@@ -18,10 +18,10 @@ recipe = Recipe(
         "kd": Term(KD(temperature=4.0), weight=0.9),
     },
     optimizer=SGD(lr=0.05, momentum=0.9, weight_decay=5e-4),
-    schedule=Cosine(warmup_epochs=1),
+    schedule=Cosine(warmup_epochs=0.5),
     epochs=4,
     batch_size=64,
-    repeats=3,
+    repeats=5,
     controls=("plain", "initialized"),
 )
 

@@ -8,7 +8,7 @@ recipe = Recipe(
     student=Model("distill.models.cifar:resnet8x4"),
     plan={"task": Term(CrossEntropy(label_smoothing=0.05))},
     optimizer=SGD(lr=0.05, momentum=0.9, weight_decay=5e-4),
-    schedule=Cosine(warmup_epochs=1),
+    schedule=Cosine(warmup_epochs=0.5),
     epochs=12,
     batch_size=64,
 )

@@ -10,7 +10,7 @@ recipe = Recipe(
     initialize=CopyWeights(),
     plan={"task": Term(CrossEntropy(label_smoothing=0.1))},
     optimizer=SGD(lr=0.01, momentum=0.9, weight_decay=1e-4),
-    schedule=Cosine(warmup_epochs=1),
+    schedule=Cosine(warmup_epochs=0.5),
     epochs=20,
     batch_size=32,
     workers=4,
