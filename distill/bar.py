@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Line = Mapping[str, object]
@@ -19,9 +18,10 @@ class Bar:
     """
 
     def __init__(self, console: Console, title: str, *, shows: bool) -> None:
-        self._console, self._title, self._shows = console, title, shows
+        self._console, self._shows = console, shows
+        self._title = "".join(character if character.isprintable() else "?" for character in title)
         columns = (
-            TextColumn(escape(title)),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[status]}"),
@@ -29,7 +29,7 @@ class Bar:
         )
         hidden = not (shows and console.is_terminal)
         self._progress = Progress(*columns, console=console, transient=True, disable=hidden)
-        self._task = self._progress.add_task(title, total=1, status="")
+        self._task = self._progress.add_task(self._title, total=1, status="")
         self._loss = self._rate = self._validation = ""
         self._done = self._total = self._printed = 0
 
@@ -62,4 +62,5 @@ class Bar:
         due = self._total * (self._printed + 1) // _LOG_LINES
         if self._shows and not self._console.is_terminal and quality is not None and self._done >= due:
             self._printed = self._done * _LOG_LINES // max(self._total, 1)
-            self._console.print(f"{escape(self._title)} · epoch {line['epoch']} · {status}", soft_wrap=True)
+            text = f"{self._title} · epoch {line['epoch']} · {status}"
+            self._console.print(text, markup=False, emoji=False, soft_wrap=True)

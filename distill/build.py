@@ -231,8 +231,10 @@ def freeze(student: nn.Module, patterns: Sequence[str]) -> None:
     for pattern in patterns:
         names = fnmatch.filter(parameters, pattern)
         if not names:
+            modules = [f"{name}.*" for name, module in student.named_modules() if name and [*module.parameters()]]
             raise ValueError(
-                f"freeze={pattern!r} fits no parameter of the student. Nearest: {nearest(pattern, parameters)}."
+                f"freeze={pattern!r} fits no parameter of the student. "
+                f"Nearest: {nearest(pattern, [*modules, *parameters])}."
             )
         for name in names:
             parameters[name].requires_grad_(False)

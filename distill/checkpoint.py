@@ -89,13 +89,15 @@ def load_state(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"Checkpoint {path} has no state.pt. Remove it to go on from the one before it.")
     try:
-        with zipfile.ZipFile(file) as archive:
-            broken = archive.testzip()  # torch.load does not look at the checksums that torch.save writes
-        state: dict[str, Any] = {} if broken else torch.load(file, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(file) as archive:  # torch.save writes checksums, and torch.load does not look at them
+            if name := archive.testzip():
+                raise zipfile.BadZipFile(f"{name} has another checksum.")
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes fail in the unpickler in many ways
-        raise ValueError(_damaged(path)) from error
-    if broken:
-        raise ValueError(_damaged(path))
+        raise ValueError(
+            f"Checkpoint {path} can't be read: its state.pt is damaged, or holds more than tensors and plain values. "
+            "Remove it to go on from the one before it."
+        ) from error
     return state
 
 
@@ -120,13 +122,6 @@ def restore_random_state(state: Mapping[str, Any], accelerator: Accelerator) -> 
 def _random_state(device: torch.device) -> dict[str, Any]:
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return {"torch": torch.get_rng_state(), "cuda": cuda}
-
-
-def _damaged(path: Path) -> str:
-    return (
-        f"Checkpoint {path} can't be read: its state.pt is damaged, or holds more than tensors and plain values. "
-        "Remove it to go on from the one before it."
-    )
 
 
 def _write(path: Path, state: Mapping[str, Any]) -> None:

@@ -22,8 +22,10 @@ class Journal:
         if not writes:
             return
         kept = [] if resume_after is None else [line for line in _lines(self._path) if _step(line) <= resume_after]
-        self._path.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
-        purge = None if resume_after is None else resume_after + 1
+        draft = folder / f".{self._path.name}.draft"
+        draft.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
+        draft.replace(self._path)
+        purge = 0 if resume_after is None else resume_after + 1  # TensorBoard hides what is there from this step on
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
 
     def write(self, line: Line) -> None:
@@ -45,7 +47,9 @@ class Journal:
 
 
 def _lines(path: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The lines of the file but a last one that a crash cut off: it has no line end."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def _step(line: Line) -> int:

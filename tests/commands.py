@@ -1,6 +1,7 @@
 """A tiny teacher and its student as recipe files, and the real command to run them with."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -65,9 +66,23 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def run_python(
-    words: Sequence[str], folder: Path, more: Mapping[str, str] | None = None
+    words: Sequence[str], folder: Path, more: Mapping[str, str] | None = None, *, seconds: float = 240
 ) -> subprocess.CompletedProcess[str]:
-    """What `python WORDS` did in a process of its own."""
-    return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment(**(more or {})), capture_output=True, text=True, check=False
-    )
+    """What `python WORDS` did in a process of its own; past its time it is ended, with all that it started."""
+    command = [sys.executable, *words]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(**(more or {})),
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)

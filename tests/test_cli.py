@@ -1,6 +1,5 @@
 """A user's mistake is one readable line and exit code 2, before any training, and costs nothing that was there."""
 
-import os
 import shutil
 import sys
 import warnings
@@ -26,6 +25,17 @@ recipe = Recipe(
     epochs=1,
     batch_size=8,
 )
+"""
+
+LEAP = f"""{TEACHER.partition("if __name__")[0]}
+from dataclasses import dataclass, replace
+
+@dataclass(frozen=True)
+class Leap:
+    def factor(self, epoch: float, epochs: int) -> float:
+        return 1.0 if epoch < 1 else 1e30
+
+recipe = replace(recipe, name="teacher-leaps", schedule=Leap())
 """
 
 Refused = Callable[[str], str]
@@ -72,7 +82,7 @@ def refused(place: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
 @pytest.mark.parametrize(
     ("mistake", "line"),
     [
-        ("pair.py --epoch 3", "Recipe has no setting 'epoch'. Nearest: epochs."),
+        ("pair.py --epoch 3", "Recipe has no setting 'epoch'. Nearest: epochs, teacher."),
         ("pair.py --plan.kd.wieght 3", "Term has no setting 'wieght'. Nearest: weight."),
         ("pair.py --plan.dk.weight 3", "plan has no term 'dk'. Terms: task, kd, hint."),
         ("pair.py --epochs three", "epochs: expected a whole number or none, got 'three'."),
@@ -81,15 +91,12 @@ def refused(place: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
         ("pair.py --skip-unreadable", "Digits has no setting 'skip_unreadable'. Nearest: "),
         ("pare.py", "pare.py: no such file. Give a recipe, such as recipes/image/digits.py."),
         ("", "distill COMMAND needs the file of a recipe: distill COMMAND recipes/image/digits.py"),
-        (
-            "pair.py --resume yes",
-            "argument --resume: invalid choice: 'yes' (choose from 'auto', 'never'). See distill COMMAND --help.",
-        ),
+        ("pair.py --resume yes", "argument --resume: invalid choice: 'yes' "),
         (
             "pair.py --resume auto --overwrite",
             "--resume auto goes on with a run and --overwrite removes it. Give one of them.",
         ),
-        ("pair.py --plan.hint.student layr2", "ResNet has no module 'layr2'. Nearest: layer2, layer3, layer1."),
+        ("pair.py --plan.hint.student layr2", "ResNet has no module 'layr2'. Nearest: layer2, layer2.0, layer3."),
         ("pair.py --plan.hint.teacher layer22", "ResNet has no module 'layer22'. Nearest: layer2, layer2.0, "),
         (
             "pair.py --plan.hint.head none",
@@ -118,7 +125,6 @@ def refused(place: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
         ("pair.py --student.source distill.models.cifar:resnet9", "distill.models.cifar has no model 'resnet9'. "),
         ("images.py", "There is no data folder 'images'. Tried $DISTILL_DATA (not set), data/images, "),
         ("pair.py --data.test 0.0001", "test cuts 0 of 1797 examples; it has to take at least 1 "),
-        ("pair.py --precision fp16", "precision='fp16' can't be had on this machine: "),
     ],
 )
 def test_a_mistake_is_one_line_before_any_training(
@@ -169,11 +175,12 @@ def test_an_unreadable_image_is_named(images: Path, refused: Refused) -> None:
 def test_an_image_that_becomes_unreadable_in_a_worker_is_named_in_one_line(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for path in (images / "train").glob("*/*.png"):
-        path.write_bytes(path.read_bytes() if path.name == "0.png" else b"broken")
+    """The dry run sees the first examples, which are cats; the dogs come up in a worker first."""
+    for path in (images / "train" / "dog").iterdir():
+        path.write_bytes(b"broken")
     assert run_command(["train", "images.py", "--data.verify", "false", "--workers", "1"]) == 2
     line = capsys.readouterr().err
-    assert line.startswith("distill: Cannot read image data/images/train/") and line.count("\n") == 1
+    assert line.startswith("distill: Cannot read image data/images/train/dog/") and line.count("\n") == 1
     assert "Traceback" not in line
 
 
@@ -198,19 +205,30 @@ def test_a_class_without_images_is_named(images: Path, refused: Refused) -> None
 
 
 def test_nan_in_a_loss_names_term_step_and_checkpoint(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The rate is 0.01 in the first epoch of 17 steps, and 1e28 in the second."""
-    words = "train pair.py --repeats 1 --controls none --optimizer.lr 0.01 --schedule"
-    assert run_command([*words.split(), "Steps(milestones=(1,), gamma=1e30)"]) == 2
+    """The first epoch of 17 steps is tame; the second takes off with its first update, the 18th."""
+    (place / "leap.py").write_text(LEAP)
+    assert run_command(["train", "leap.py"]) == 2
     line = capsys.readouterr().err
-    assert line.startswith("distill: The loss of term 'task' is ") and line.count("\n") == 1
-    assert "at step 19. Last good checkpoint: runs/pair/checkpoints/step-00000017. Lower the learning rate" in line
-    assert not (place / "runs" / "pair" / "student").exists()
+    assert line == (
+        "distill: The loss of term 'task' is nan at step 19. Last good checkpoint: "
+        "runs/teacher-leaps/checkpoints/step-00000017. Lower the learning rate or the term's weight, or clip the "
+        "gradient.\n"
+    )
+    assert not (place / "runs" / "teacher-leaps" / "student").exists()
 
 
 def test_nan_before_the_first_checkpoint_says_so(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["train", "teacher.py", "--name", "wild", "--optimizer.lr", "1e30"]) == 2
     line = capsys.readouterr().err
     assert "The loss of term 'task' is nan at step 2. Last good checkpoint: none yet. " in line
+
+
+def test_a_student_that_its_last_update_broke_is_not_kept(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One step an epoch: its loss is that of the fresh student, and finite."""
+    assert run_command(["train", "teacher.py", "--name", "wild", "--optimizer.lr", "1e30", "--batch-size", "2000"]) == 2
+    line = capsys.readouterr().err
+    assert "loss on the validation examples is nan at step 1. Last good checkpoint: none yet. " in line
+    assert not (place / "runs" / "wild" / "checkpoints").exists()
 
 
 def test_a_run_that_is_there_is_not_touched_unasked(place: Path, refused: Refused) -> None:
@@ -321,15 +339,10 @@ def test_the_real_command_answers_with_the_same_line(place: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (
         2,
         "",
-        "distill: Recipe has no setting 'epoch'. Nearest: epochs.\n",
+        "distill: Recipe has no setting 'epoch'. Nearest: epochs, teacher.\n",
     )
 
 
 def test_debug_shows_the_traceback(place: Path) -> None:
     with pytest.raises(ValueError, match="no setting 'epoch'"):
         run_command(["train", "pair.py", "--epoch", "3", "--debug"])
-
-
-def test_a_process_that_does_not_know_of_the_others_is_refused(place: Path) -> None:
-    """As torchrun starts it on CPUs without ACCELERATE_USE_CPU."""
-    assert "ACCELERATE_USE_CPU" not in os.environ
