@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
 from distill import checkpoint, metrics
 from distill.bar import Bar
@@ -206,7 +205,9 @@ def _restore(state: Mapping[str, Any], trainer: Trainer, learner: Learner) -> No
 
 def _take_student(state: Mapping[str, Any], learner: Learner) -> None:
     """Give the student the weights of a checkpoint: the averaged ones where there is an average."""
-    tensors: dict[str, Tensor] = {**state["learner"], **(state["average"] or {})}
-    student = {name.removeprefix(_STUDENT): value for name, value in tensors.items() if name.startswith(_STUDENT)}
-    with torch.no_grad():
-        learner.student.model.load_state_dict(student)
+    model, tensors = learner.student.model, state["learner"]
+    model.load_state_dict({n.removeprefix(_STUDENT): tensor for n, tensor in tensors.items() if n.startswith(_STUDENT)})
+    if state["average"] is not None:
+        with torch.no_grad():  # parameter by parameter: tied ones have one name in the average, and more in the state
+            for name, parameter in model.named_parameters():
+                parameter.copy_(state["average"][f"{_STUDENT}{name}"])

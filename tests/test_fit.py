@@ -168,7 +168,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Ended:
         ((8,), 6),
         ((11,), 9),
         ((15,), 12),
-        ((4, 2, 4, 3), 9),
+        ((4, 2, 4, 4), 9),
     ],
     ids=[
         "in the first epoch",
@@ -386,7 +386,7 @@ EARLY = (0.5, 0.9, 0.4, 0.3, 0.1, 0.2, 0.2, 0.1)
 
 
 def test_each_stage_has_its_own_best_and_the_next_begins_with_it(judging: Judging, tmp_path: Path) -> None:
-    """The first stage stops after four epochs, of which the second was best; so does the other, though all are worse."""
+    """Both stages stop after four epochs, of which the second was best, though the other stage's are all worse."""
     judge = judging(*EARLY)
     ended = run(early_recipe(), tmp_path)
     assert ended.progress == Progress(stage=1, epoch=3, step=24, epochs=8, best=Best(1, 18, 0.2, 1.0))

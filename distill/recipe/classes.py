@@ -21,14 +21,14 @@ _PUBLIC: tuple[ModuleType, ...] = (
 
 
 @cache
-def exports() -> Mapping[str, tuple[type, ...]]:
-    """{name: classes} of the frozen dataclasses that distill itself offers to recipes."""
-    found: dict[str, dict[type, None]] = {}
+def exports() -> Mapping[str, type]:
+    """{name: class} of the frozen dataclasses that distill itself offers to recipes; no two have the same name."""
+    found: dict[str, type] = {}
     for module in _PUBLIC:
         for name, item in vars(module).items():
             if isinstance(item, type) and is_frozen(item) and item.__name__ == name and not name.startswith("_"):
-                found.setdefault(name, {})[item] = None
-    return {name: tuple(classes) for name, classes in found.items()}
+                assert found.setdefault(name, item) is item, name
+    return found
 
 
 def name_of(kind: type) -> str:
@@ -37,7 +37,7 @@ def name_of(kind: type) -> str:
     Raises:
         ValueError: the class cannot be found again by a name.
     """
-    if kind in exports().get(kind.__name__, ()):
+    if exports().get(kind.__name__) is kind:
         return kind.__name__
     if kind.__qualname__ != kind.__name__:
         raise ValueError(f"{kind.__qualname__} cannot be written to JSON. Define it at the top level of a module.")
@@ -50,18 +50,16 @@ def find_class(name: str, hint: Any, path: str, allow_import: tuple[str, ...]) -
     """The class that `name` means where `hint` is wanted.
 
     Raises:
-        ValueError: there is no such class, it may not be imported, or several fit.
+        ValueError: there is no such class, or it may not be imported.
     """
     module_name, _, name = name.rpartition(":")
     if module_name and module_name.partition(".")[0] != "distill":
         return _import_class(module_name, name, path, allow_import)
-    found = exports().get(name, ())
-    if len(found) > 1:
-        found = tuple(kind for kind in found if fits(kind, hint))
-    if len(found) != 1:
-        known = [known for known, kinds in exports().items() if any(fits(kind, hint) for kind in kinds)]
+    found = exports().get(name)
+    if found is None:
+        known = [known for known, kind in exports().items() if fits(kind, hint)]
         raise ValueError(f"{path}: distill has no type {name!r} here. Nearest: {nearest(name, known or exports())}.")
-    return found[0]
+    return found
 
 
 def fits(kind: type, hint: Any) -> bool:

@@ -7,8 +7,7 @@ from distill.heads import Conv1x1, Linear
 from distill.initialize import SelectWeights
 from distill.losses import FSP, KD, CrossEntropy, Hint, RKDDistance
 from distill.plan import Ramp, Term
-from distill.recipe import SGD, AdamW, Constant, Cosine, Model, Recipe, Stage, Steps
-from distill.recipe import Linear as LinearSchedule
+from distill.recipe import SGD, AdamW, Constant, Cosine, LinearDecay, Model, Recipe, Stage, Steps
 from distill.view import View
 
 
@@ -35,7 +34,7 @@ def recipe() -> Recipe:
             "layers": Term(FSP(), student=("layer1", "layer2"), teacher=("layer1", "layer2")),
         },
         optimizer=SGD(lr=0.05, weight_decay=5e-4),
-        schedule=LinearSchedule(warmup_epochs=1, final=0.01),
+        schedule=LinearDecay(warmup_epochs=1, final=0.01),
         epochs=30,
         micro_batch_size=16,
         mix=Mix(mixup=0.2),

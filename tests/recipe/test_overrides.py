@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 
 from distill.data import Cifar10, Digits, Mix, Pets
-from distill.heads import MLP
-from distill.heads import Linear as LinearHead
+from distill.heads import MLP, Linear
 from distill.initialize import SelectWeights
 from distill.losses import KD, CrossEntropy, Hint
 from distill.plan import Ramp, Term
-from distill.recipe import SGD, AdamW, Constant, Cosine, Linear, Recipe, Steps, apply_overrides, override_names
+from distill.recipe import SGD, AdamW, Constant, Cosine, LinearDecay, Recipe, Steps, apply_overrides, override_names
 from distill.view import View
 
 
@@ -38,7 +37,7 @@ def at(recipe: Any, path: str) -> Any:
         ("--plan.kd.schedule none", "plan.kd.schedule", None),
         ("--plan.hint.schedule.epochs 4", "plan.hint.schedule", Ramp(4)),
         ("--plan.hint.head MLP(layers=2,activation='gelu')", "plan.hint.head", MLP(layers=2, activation="gelu")),
-        ("--plan.hint.head Linear(False)", "plan.hint.head", LinearHead(bias=False)),
+        ("--plan.hint.head Linear(False)", "plan.hint.head", Linear(bias=False)),
         ("--plan.hint.student layer3", "plan.hint.student", "layer3"),
         ("--plan.layers.student 1,2", "plan.layers.student", ("1", "2")),
         ("--plan.layers.student layer1,layer3", "plan.layers.student", ("layer1", "layer3")),
@@ -65,7 +64,7 @@ def at(recipe: Any, path: str) -> Any:
         ("--optimizer distill.recipe.AdamW(0.001)", "optimizer", AdamW(lr=0.001)),
         ("--optimizer AdamW(lr=0.1) --optimizer.lr 0.2", "optimizer", AdamW(lr=0.2)),
         ("--schedule Cosine --schedule.final 0.1", "schedule", Cosine(final=0.1)),
-        ("--schedule Linear(final=0.5)", "schedule", Linear(final=0.5)),
+        ("--schedule LinearDecay(final=0.5)", "schedule", LinearDecay(final=0.5)),
         ("--schedule Steps((10,20))", "schedule", Steps((10.0, 20.0))),
         ("--mix none", "mix", None),
         ("--mix Mix(cutmix=1)", "mix", Mix(cutmix=1.0)),
