@@ -122,6 +122,8 @@ def _stage(out: Console, parts: Parts, stage: Stage, accelerator: Accelerator) -
         f"gradients and optimizer, {_size(held)} teacher)"
     )
     learner.student.close()
+    if teacher is not None:
+        teacher.tapped.close()
 
 
 def _arrows(stage: Stage, rows: Sequence[Arrow]) -> Table:

@@ -131,6 +131,8 @@ class _StageRun:
         best = self._checkpoints / f"step-{progress.best.step:08d}"
         _take_student(checkpoint.load_state(best), learner)
         learner.student.close()
+        if trainer.teacher is not None:
+            trainer.teacher.tapped.close()
         self.accelerator.free_memory()
         return progress
 

@@ -1,5 +1,6 @@
 """A stopped and resumed run is the straight one to the bit; the student ends with its best epoch's weights."""
 
+import copy
 import gc
 import io
 import json
@@ -423,6 +424,16 @@ def test_a_stage_that_does_not_train_the_answer_keeps_its_last_epoch(judging: Ju
     assert ended.progress.epochs == 3
     assert ended.progress.best is not None and ended.progress.best.epoch == 2
     assert same(ended.weights, judge.judged[2]) and steps_of(tmp_path) == [9]
+
+
+def test_a_run_leaves_no_hooks_and_the_teacher_as_it_was(tmp_path: Path) -> None:
+    parts = parts_of(hard_recipe())
+    assert parts.teacher is not None
+    before = copy.deepcopy(parts.teacher.state_dict())
+    fit_arm(parts, tmp_path, on_cpu(), seed=4, resume=False, bar=StoppingBar())
+    assert same(dict(parts.teacher.state_dict()), dict(before))
+    for model in (parts.student, parts.teacher):
+        assert not any(module._forward_hooks for module in model.modules())
 
 
 # Numbers that break
