@@ -110,6 +110,21 @@ def test_each_stage_of_a_control_keeps_its_budget_and_has_label_terms() -> None:
     ]
 
 
+def test_a_stage_of_a_control_keeps_its_own_label_terms() -> None:
+    """By hand: the stage without labels gets 0.1 and 0.3 of the others, scaled to a sum of one."""
+    smooth = CrossEntropy(label_smoothing=0.1)
+    recipe = staged(
+        {"smooth": Term(smooth, weight=0.1), "kd": Term(KD())},
+        {"hint": HINT},
+        {"task": Term(CrossEntropy(), weight=0.3), "kd": Term(KD())},
+    )
+    assert [dict(stage.plan) for stage in arm_recipe(recipe, "plain").stages] == [
+        {"smooth": Term(smooth, weight=1.0)},
+        {"smooth": Term(smooth, weight=0.25), "task": Term(CrossEntropy(), weight=pytest.approx(0.75))},
+        {"task": Term(CrossEntropy(), weight=1.0)},
+    ]
+
+
 def test_a_control_of_a_run_without_labels_learns_by_cross_entropy() -> None:
     recipe = pair_recipe(plan={"kd": Term(KD())})
     assert dict(arm_recipe(recipe, "plain").plan) == {"task": Term(CrossEntropy())}

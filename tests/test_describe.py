@@ -153,6 +153,7 @@ def test_the_steps_of_an_epoch_are_counted(
     text = described(plain_recipe(batch_size=batch_size))
     assert f"3 epochs of {steps} step" in text
     assert f"batch of {batch_size} over {processes} process" in text
+    assert ("left out" in text) == ((batch_size, processes) == (35, 2))
 
 
 PASSES = "forward twice a step"

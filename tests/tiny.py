@@ -30,7 +30,7 @@ class TinyNet(nn.Module):
         return self.fc(self.dropout(self.layer2(self.layer1(x)).mean((2, 3))))
 
 
-def net(num_classes: int = 3, in_channels: int = 1, width: int = 4, dropout: float = 0.0) -> TinyNet:
+def net(num_classes: int = 10, in_channels: int = 1, width: int = 4, dropout: float = 0.0) -> TinyNet:
     return TinyNet(num_classes, in_channels, width, dropout)
 
 
