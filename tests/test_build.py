@@ -252,7 +252,7 @@ def test_classes_of_other_names_or_order_are_refused_by_name(
 
 
 def test_a_teacher_without_names_is_compared_by_the_number_of_classes(tmp_path: Path) -> None:
-    torch.save(net(width=8).state_dict(), tmp_path / "weights.pt")
+    torch.save(net(num_classes=3, width=8).state_dict(), tmp_path / "weights.pt")
     assert parts_of(with_teacher_of(str(tmp_path / "weights.pt"))).comparable
 
 

@@ -222,6 +222,7 @@ def test_memory_counts_the_teacher_and_grows_with_the_micro_batch() -> None:
     small = described(pair_recipe(teacher=WIDE, student=WIDE, plan=plan, batch_size=400, micro_batch_size=100))
     large = described(pair_recipe(teacher=WIDE, student=WIDE, plan=plan, batch_size=400))
     assert "0.3 MiB teacher" in small
+    assert activations(small) > 1
     assert activations(large) == pytest.approx(4 * activations(small), rel=0.05)
     total = float(large[: large.index(f" MiB ({activations(large):,.1f}")].rpartition(" ")[2])
     assert total == pytest.approx(activations(large) + 0.861 + 0.289, abs=0.2)
