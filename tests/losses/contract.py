@@ -1,29 +1,13 @@
-"""What every loss promises, as data: one row a loss. A new loss needs its file, its import line and its row here."""
+"""What a row of the losses' contract is made of. The rows lie in rows_*.py beside this file, one row a loss."""
 
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch.nn import functional as F
 
 from distill.batch import Batch
-from distill.losses import (
-    FSP,
-    KD,
-    AttentionTransfer,
-    Coupled,
-    CrossEntropy,
-    Hint,
-    Loss,
-    RKDAngle,
-    RKDDistance,
-    SimilarityPreserving,
-)
+from distill.losses import Loss
 
 Value = Tensor | tuple[Tensor, ...]
 CLASSES = 5
@@ -36,15 +20,17 @@ class Inputs:
     student: Value
     teacher: Value
     labels: Tensor
+    mask: Tensor | None = None
 
     @property
     def batch(self) -> Batch:
-        return Batch(torch.zeros(len(self.labels), 1), self.labels, torch.arange(len(self.labels)))
+        return Batch(torch.zeros(len(self.labels), 1), self.labels, torch.arange(len(self.labels)), self.mask)
 
     def rows(self, which: Tensor | slice) -> "Inputs":
         """Of the chosen examples only."""
+        mask = None if self.mask is None else self.mask[which]
         return Inputs(
-            each(lambda x: x[which], self.student), each(lambda x: x[which], self.teacher), self.labels[which]
+            each(lambda x: x[which], self.student), each(lambda x: x[which], self.teacher), self.labels[which], mask
         )
 
 
@@ -56,14 +42,14 @@ class Row:
     make: batch size to inputs, drawn from torch's generator.
     refused: for each setting but switches, values that the constructor refuses.
     best: inputs to the student at which the loss is smallest; by default where it equals the teacher.
-    minimum: the value there, of each example.
+    minimum: the value there, of each example; a function of the inputs where it differs between them.
     """
 
     loss: Loss
     make: Callable[[int], Inputs]
     refused: Mapping[str, tuple[object, ...]]
     best: Callable[[Inputs], Value] = lambda inputs: inputs.teacher
-    minimum: float = 0.0
+    minimum: float | Callable[[Inputs], Tensor] = 0.0
 
     @property
     def name(self) -> str:
@@ -114,30 +100,7 @@ def layers(size: int) -> Inputs:
     return Inputs(student, teacher, some_labels(size))
 
 
-# CrossEntropy is smallest where softmax(z) is the target: far out for a hard label, and at log(target) else, with the
-# target's entropy as its value. Smoothing 0.2 over 5 classes gives 0.84 and four times 0.04:
-# −0.84 ln 0.84 − 0.16 ln 0.04 = 0.661477.
-def certain(inputs: Inputs) -> Value:
-    return 100 * F.one_hot(inputs.labels, CLASSES).double()
-
-
-def smoothed(inputs: Inputs) -> Value:
-    return (0.8 * F.one_hot(inputs.labels, CLASSES) + 0.2 / CLASSES).double().log()
-
-
 NO_SCOPE = {"scope": ("all", "")}
-ROWS = (
-    Row(CrossEntropy(), logits, {"label_smoothing": (-0.1, 1.0, float("nan"))}, certain),
-    Row(CrossEntropy(label_smoothing=0.2), logits, {"label_smoothing": (2.0,)}, smoothed, 0.661477),
-    Row(KD(), logits, {"temperature": (0.0, -1.0, float("nan"), float("inf"))}),
-    Row(KD(temperature=2.0, standardize=True), logits, {"temperature": (0.0,)}),
-    Row(Hint(), equal_maps, {}),
-    Row(AttentionTransfer(), maps, {"power": (0.5, float("inf"), float("nan"))}),
-    Row(RKDDistance(), embeddings, NO_SCOPE),
-    Row(RKDAngle(), embeddings, NO_SCOPE),
-    Row(SimilarityPreserving(), maps, NO_SCOPE),
-    Row(FSP(), layers, {}),
-)
 
 
 def value_and_gradient(loss: Loss, inputs: Inputs, divisor: float) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -150,24 +113,3 @@ def value_and_gradient(loss: Loss, inputs: Inputs, divisor: float) -> tuple[Tens
 def mean_and_gradient(loss: Loss, inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Mean of the loss over the examples, and its gradient at the student."""
     return value_and_gradient(loss, inputs, len(inputs.labels))
-
-
-SHARES = (5, 3)  # examples of each process
-
-
-def main(rank: int, folder: str) -> None:
-    """One process of two: saves value and gradient of its share of the batch, with global and with local scope."""
-    store = dist.FileStore(f"{folder}/store", len(SHARES))
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=len(SHARES), timeout=timedelta(seconds=60))
-    start = sum(SHARES[:rank])
-    results = []
-    for row, inputs in zip(ROWS, torch.load(f"{folder}/inputs.pt", weights_only=False), strict=True):
-        own = inputs.rows(slice(start, start + SHARES[rank]))
-        alone = replace(row.loss, scope="local") if isinstance(row.loss, Coupled) else row.loss
-        results.append((value_and_gradient(row.loss, own, sum(SHARES)), mean_and_gradient(alone, own)))
-    torch.save(results, Path(folder) / f"rank{rank}.pt")
-    dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
