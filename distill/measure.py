@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-Inputs = Tensor | Mapping[str, Tensor]
+# One tensor, or a model's arguments by name, of which the first is a tensor.
+Inputs = Tensor | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,8 @@ def _countable_kernels(model: nn.Module) -> Iterator[None]:
             warnings.simplefilter("ignore", UserWarning)
             fused.enter_context(torch.backends.mkldnn.flags(enabled=False))
             fused.enter_context(torch.backends.cudnn.flags(enabled=False))
+        # As plain products: which fused kernels the counter knows differs between versions and processors.
+        fused.enter_context(sdpa_kernel(SDPBackend.MATH))
         torch.backends.mha.set_fastpath_enabled(False)
         try:
             yield
@@ -214,7 +218,8 @@ def _call(model: nn.Module, inputs: Inputs) -> Any:
 
 
 def _device(inputs: Inputs) -> torch.device:
-    return inputs.device if isinstance(inputs, Tensor) else next(iter(inputs.values())).device
+    first: Tensor = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
+    return first.device
 
 
 def _wait_for(device: torch.device) -> None:
