@@ -1,7 +1,7 @@
 """What a mapping head is, and the kinds that the learner must tell apart."""
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -14,18 +14,18 @@ class Head(Protocol):
     Where a term has several taps each tap gets a head of its own.
     """
 
-    def __call__(self, student: torch.Size, teacher: torch.Size) -> nn.Module:
-        """The module that maps features of the student's shape to the teacher's."""
+    def __call__(self, student: Any, teacher: Any) -> nn.Module:
+        """The module that maps features of the student's shape, a `torch.Size`, to the teacher's."""
         ...
 
 
-class Joint:
+class Joint(Head):
     """Marks a head that is one module for all taps of its term: it is made from tuples of shapes, one shape a tap, and
     its module is called with the tuple of the student's tensors.
     """
 
 
-class Meeting:
+class Meeting(Head):
     """Marks a head that maps both sides, since something of the teacher's is learned too.
 
     Its module is called as `module(student, teacher, batch)`, with the teacher's tensor (or tuple) without gradient
@@ -39,4 +39,17 @@ class Remembers(Protocol):
 
     def remember(self, gather: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Write what the forward passes of this update left; `gather` joins the rows of all processes in rank order."""
+        ...
+
+
+@runtime_checkable
+class ReadsTeacher(Protocol):
+    """A module that takes something from the teacher's own weights, once, before training."""
+
+    def read_teacher(self, teacher: nn.Module) -> None:
+        """Take it.
+
+        Raises:
+            ValueError: the teacher has no such module; names the nearest.
+        """
         ...

@@ -1,7 +1,7 @@
 """What a row of the losses' contract is made of. The rows lie in rows_*.py beside this file, one row a loss."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,12 +15,16 @@ CLASSES = 5
 
 @dataclass(frozen=True)
 class Inputs:
-    """What one call of a loss is given; float64."""
+    """What one call of a loss is given; float64.
+
+    shared: places of the teacher's tensors that are not of the examples, such as the memories of CRD.
+    """
 
     student: Value
     teacher: Value
     labels: Tensor
     mask: Tensor | None = None
+    shared: tuple[int, ...] = ()
 
     @property
     def batch(self) -> Batch:
@@ -29,9 +33,10 @@ class Inputs:
     def rows(self, which: Tensor | slice) -> "Inputs":
         """Of the chosen examples only."""
         mask = None if self.mask is None else self.mask[which]
-        return Inputs(
-            each(lambda x: x[which], self.student), each(lambda x: x[which], self.teacher), self.labels[which], mask
-        )
+        student, teacher = (each(lambda x: x[which], value) for value in (self.student, self.teacher))
+        if self.shared:
+            teacher = tuple(self.teacher[i] if i in self.shared else x for i, x in enumerate(teacher))
+        return replace(self, student=student, teacher=teacher, labels=self.labels[which], mask=mask)
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Row:
     refused: for each setting but switches, values that the constructor refuses.
     best: inputs to the student at which the loss is smallest; by default where it equals the teacher.
     minimum: the value there, of each example; a function of the inputs where it differs between them.
+    own_part: a part of this coupled loss is each example's own, so that it is not 0 in a batch of one.
     """
 
     loss: Loss
@@ -50,6 +56,7 @@ class Row:
     refused: Mapping[str, tuple[object, ...]]
     best: Callable[[Inputs], Value] = lambda inputs: inputs.teacher
     minimum: float | Callable[[Inputs], Tensor] = 0.0
+    own_part: bool = False
 
     @property
     def name(self) -> str:
@@ -59,6 +66,11 @@ class Row:
 def each(change: Callable[[Tensor], Tensor], value: Value) -> Value:
     """A tensor changed, or each one of a tuple."""
     return change(value) if isinstance(value, Tensor) else tuple(change(x) for x in value)
+
+
+def floats(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The change, of tensors of floats only: numbers of rows stay as they are."""
+    return lambda x: change(x) if x.is_floating_point() else x
 
 
 def flat(value: Value) -> tuple[Tensor, ...]:

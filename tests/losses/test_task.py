@@ -5,14 +5,14 @@ import torch
 from torch import Tensor
 
 from distill.batch import Batch
-from distill.losses import CrossEntropy
+from distill.losses import BinaryCrossEntropy, CrossEntropy, Loss
 
 # softmax(0, ln 3) = (1/4, 3/4).
 LOGITS = torch.tensor([[0.0, math.log(3)]], dtype=torch.float64)
 FIRST, SECOND = math.log(4), math.log(4 / 3)
 
 
-def loss_of(loss: CrossEntropy, logits: Tensor, labels: Tensor) -> Tensor:
+def loss_of(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
     return loss(logits, None, Batch(logits, labels, torch.arange(len(logits))))
 
 
@@ -47,3 +47,92 @@ def test_labels_that_do_not_meet_the_logits_are_refused(labels: Tensor) -> None:
         ValueError, match=r"^CrossEntropy takes logits \(B, K\) .* got logits \(1, 2\) and labels torch"
     ):
         loss_of(CrossEntropy(), LOGITS, labels)
+
+
+# σ(ln 3) = 3/4 and σ(0) = 1/2.
+SEVERAL = torch.tensor([[math.log(3), 0.0]], dtype=torch.float64)
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([1.0, 0.0], (math.log(4 / 3) + math.log(2)) / 2),
+        ([0.0, 1.0], (math.log(4) + math.log(2)) / 2),
+        # −1/4 ln (3/4) − 3/4 ln (1/4).
+        ([0.25, NAN], 0.25 * math.log(4 / 3) + 0.75 * math.log(4)),
+        ([1.0, NAN], math.log(4 / 3)),
+        ([NAN, 1.0], math.log(2)),
+        ([NAN, NAN], 0.0),
+    ],
+)
+def test_binary_value_is_the_mean_over_the_known_labels(labels: list[float], expected: float) -> None:
+    assert loss_of(BinaryCrossEntropy(), SEVERAL, torch.tensor([labels])).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("weight", "labels", "expected"),
+    [
+        (3.0, [1.0, 0.0], (3 * math.log(4 / 3) + math.log(2)) / 2),
+        (3, [1.0, NAN], 3 * math.log(4 / 3)),
+        ((3.0, 5.0), [1.0, 1.0], (3 * math.log(4 / 3) + 5 * math.log(2)) / 2),
+        ((3.0, 5.0), [0.0, 0.0], (math.log(4) + math.log(2)) / 2),
+        ((3.0, 5.0), [0.25, NAN], 3 * 0.25 * math.log(4 / 3) + 0.75 * math.log(4)),
+    ],
+)
+def test_the_positive_weight_multiplies_the_positive_part_alone(
+    weight: float | tuple[float, ...], labels: list[float], expected: float
+) -> None:
+    loss = BinaryCrossEntropy(positive_weight=weight)
+    assert loss_of(loss, SEVERAL, torch.tensor([labels])).item() == pytest.approx(expected)
+
+
+def test_binary_equals_the_plain_formula() -> None:
+    torch.manual_seed(0)
+    logits, labels = 3 * torch.randn(8, 6, dtype=torch.float64), torch.rand(8, 6, dtype=torch.float64)
+    labels[torch.rand(8, 6) < 0.4] = NAN
+    weights = tuple(range(1, 7))
+    p = logits.sigmoid()
+    losses = -torch.tensor(weights) * labels * p.log() - (1 - labels) * (1 - p).log()
+    loss = BinaryCrossEntropy(positive_weight=weights)
+    torch.testing.assert_close(loss_of(loss, logits, labels), losses.nanmean(1))
+
+
+def test_unknown_labels_give_no_gradient_and_no_nan() -> None:
+    # σ(z) − y over the number of known labels.
+    logits = torch.zeros(2, 3, requires_grad=True)
+    loss = loss_of(BinaryCrossEntropy(), logits, torch.tensor([[1.0, NAN, 0.0], [NAN, NAN, NAN]]))
+    loss.sum().backward()
+    assert loss.tolist() == pytest.approx([math.log(2), 0.0])
+    torch.testing.assert_close(logits.grad, torch.tensor([[-0.25, 0.0, 0.25], [0.0, 0.0, 0.0]]))
+
+
+def test_a_cut_batch_gives_each_example_the_same_binary_loss() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(7, 4, dtype=torch.float64), torch.rand(7, 4)
+    labels[torch.rand(7, 4) < 0.6] = NAN
+    loss = BinaryCrossEntropy(positive_weight=2.0)
+    rows = [loss_of(loss, logits[i : i + 1], labels[i : i + 1]) for i in range(7)]
+    torch.testing.assert_close(torch.cat(rows), loss_of(loss, logits, labels))
+
+
+def test_a_saturated_wrong_binary_answer_costs_the_logit() -> None:
+    logits = torch.tensor([[80.0, -80.0]], requires_grad=True)
+    loss = loss_of(BinaryCrossEntropy(), logits, torch.tensor([[0.0, 1.0]]))
+    loss.sum().backward()
+    assert loss.item() == pytest.approx(80)
+    torch.testing.assert_close(logits.grad, torch.tensor([[0.5, -0.5]]))
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([1]), torch.tensor([[1, 0]]), torch.zeros(1), torch.zeros(1, 3)])
+def test_binary_labels_that_do_not_meet_the_logits_are_refused(labels: Tensor) -> None:
+    with pytest.raises(
+        ValueError, match=r"^BinaryCrossEntropy takes logits \(B, K\) .* got logits \(1, 2\) and labels torch"
+    ):
+        loss_of(BinaryCrossEntropy(), SEVERAL, labels)
+
+
+@pytest.mark.parametrize("weights", [(2.0,), (1.0, 2.0, 3.0)])
+def test_positive_weights_that_are_not_one_for_each_label_are_refused(weights: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=rf"^BinaryCrossEntropy takes .* got {len(weights)} of them and logits"):
+        loss_of(BinaryCrossEntropy(positive_weight=weights), SEVERAL, torch.ones(1, 2))

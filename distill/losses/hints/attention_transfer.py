@@ -8,6 +8,8 @@ Networks via Attention Transfer", arXiv:1612.03928, eq. 2.
 
 Departures: squared and averaged over positions, as in the authors' code and every other; eq. 2 has the norm, not
 squared. Maps of different height or width are averaged down to the smaller one first.
+Needs: one map (B, C, H, W) of each; channels and sizes may differ.
+Cost: light, O(B·C·H·W).
 Paper setting: weight 1000 for each of the last map of every stage, power=2.
 """
 

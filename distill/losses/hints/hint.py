@@ -7,6 +7,8 @@ eq. 3.
 
 Departures: mean of squares, as in all public code, where the paper has half the squared norm: a weight. The regressor r
 is a mapping head and no part of the loss. One stage; the paper's two stages are two stages of a recipe.
+Needs: one tensor of each, of equal shape (B, ...).
+Cost: light, O(B·D) for D elements an example.
 Paper setting: weight 100 (CIFAR-100, as in the literature's tables), features of the second stage, head Regressor().
 """
 

@@ -9,6 +9,8 @@ arXiv:2403.01427.
 
 Departures: the teacher's entropy is subtracted, so that the minimum is 0; the gradient is that of the paper's
 cross-entropy. T² is always there, so the gradient's size does not depend on T.
+Needs: logits (B, K) of the same classes.
+Cost: light, O(B·K).
 Paper setting: weight 0.9 beside cross-entropy 0.1, temperature=4.0 (CIFAR-100, as in the literature's tables);
 standardised weight 9 beside cross-entropy 0.1, temperature=2.0.
 """
@@ -22,6 +24,20 @@ from torch.nn import functional as F
 from distill.batch import Batch
 from distill.losses.checks import check_positive, mismatch, same_examples
 from distill.numerics import safe_norm, widen
+
+
+def check_logits(loss: str, student: Tensor, teacher: Tensor, *, least: int = 2) -> None:
+    """Refuses what is not logits (B, K) of the same `least` or more classes. `loss` names the loss: "KD"."""
+    if not same_examples(student, teacher, 2) or student.shape != teacher.shape or student.shape[1] < least:
+        count = {1: "", 2: " two or more"}[least]
+        way_out = f"Tap the logits, and give both models the same{count} classes."
+        raise mismatch(f"{loss} compares logits (B, K) of the same classes", student, teacher, way_out)
+
+
+def check_weight(name: str, value: float) -> None:
+    """Refuses a weight inside a loss that is not a finite number of at least zero. `name` is "DKD.target_weight"."""
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number of at least zero, got {value}.")
 
 
 def standardize_logits(logits_BK: Tensor) -> Tensor:
@@ -56,9 +72,7 @@ class KD:
 
     def __call__(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
         """The loss of each example, (B,)."""
-        if not same_examples(student, teacher, 2) or student.shape != teacher.shape or student.shape[1] < 2:
-            way_out = "Tap the logits, and give both models the same two or more classes."
-            raise mismatch("KD compares logits (B, K) of the same classes", student, teacher, way_out)
+        check_logits("KD", student, teacher)
         student, teacher = widen(student), widen(teacher.detach())
         if self.standardize:
             student, teacher = standardize_logits(student), standardize_logits(teacher)

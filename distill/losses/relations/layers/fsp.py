@@ -9,6 +9,8 @@ Learning", CVPR 2017 (not on arXiv), eq. 1 and 2.
 Departures: the pairs' weights λ are 1; the pairs are the consecutive maps of the tuple. Where two maps of a pair differ
 in size the larger is max-pooled to the smaller. Public code averages over the entries of G instead, or leaves out the
 square.
+Needs: a tuple of two or more maps (B, C, H, W) of each, channels equal map by map.
+Cost: moderate, O(B·C1·C2·H·W) a pair.
 Paper setting: weight 1, in a first stage of its own; then the student is trained on the task.
 """
 

@@ -11,6 +11,9 @@ Park, Kim, Lu and Cho, 2019, "Relational Knowledge Distillation", arXiv:1904.050
 Departures: averaged over all B² or B³ entries, zeros included, as in the authors' code. Coinciding examples stay in μ,
 as in the paper. Example i's share is the mean over the other indices. A batch of one, or of equal examples, has loss
 and gradient 0 against one like it.
+Needs: one embedding (B, D) of each; widths may differ.
+Cost: moderate, O(B²·D).
+Cost of RKDAngle: heavy, O(B³) time in O(B²) memory.
 Paper setting: weight 25 for RKDDistance and 50 for RKDAngle, embeddings before the classifier, not normalised.
 """
 

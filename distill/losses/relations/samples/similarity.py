@@ -7,6 +7,8 @@ Tung and Mori, 2019, "Similarity-Preserving Knowledge Distillation", arXiv:1907.
 
 Departures: none. Example i's share is (1/B) Σ_j (G_t − G_s)²_ij. A batch of one has no relation: its loss and gradient
 are 0.
+Needs: one tensor (B, ...) of each; shapes may differ.
+Cost: moderate, O(B²·D).
 Paper setting: weight 3000, the last feature map.
 """
 

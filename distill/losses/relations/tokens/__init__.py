@@ -1,0 +1,1 @@
+"""Losses between the tokens of transformers: their vectors, and how they attend to each other."""
