@@ -2,51 +2,32 @@
 
 import fnmatch
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
 from distill.batch import Batch
-from distill.data import Batches, Examples, Splits, collate
-from distill.initialize import Coverage
+from distill.data import Batches, Examples, collate
 from distill.losses import CrossEntropy
 from distill.losses.kinds import Task
 from distill.messages import nearest
-from distill.models import Loaded, load_model
-from distill.pair import Learner, Teacher
-from distill.plan import Plan, Term, connect, teacher_taps
-from distill.recipe import Model, Recipe, Stage
+from distill.pair import Learner
+from distill.plan import Plan, Term, connect
+from distill.prepare import Parts, sample_batch
+from distill.recipe import Recipe, Stage
 from distill.taps import Tapped
-from distill.trainer import Average, Trainer
+from distill.trainer import Average, Trainer, shared_layer
 from distill.view import View
+from distill.weighting import GradNorm
 
 ARMS = ("transferred", "plain", "initialized")
-_DRY_RUN_EXAMPLES = 4
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What one trained student is made of.
-
-    comparable: whether the teacher answers the same classes, so that its quality and agreement mean something.
-    """
-
-    recipe: Recipe
-    splits: Splits
-    student: nn.Module
-    student_view: View
-    teacher: nn.Module | None
-    teacher_view: View
-    comparable: bool
-    coverage: Coverage | None
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -76,16 +57,18 @@ def arm_recipe(recipe: Recipe, arm: str) -> Recipe:
 
     Controls learn from the labels alone. The weights of a stage's label terms are scaled to a sum of one, since beside
     a teacher they are often small; a stage without label terms gets those of the other stages, or cross-entropy where
-    there are none.
+    there are none. What a stage freezes came from the teacher, so a student without its weights trains all of it.
     """
     if arm == main_arm(recipe):
         return replace(recipe, controls=())
     task = {name: term for stage in recipe.all_stages() for name, term in _task_terms(stage.plan).items()}
     task = task or {"task": Term(CrossEntropy())}
-    stages = tuple(replace(stage, plan=_scaled(_task_terms(stage.plan) or task)) for stage in recipe.all_stages())
+    stages = tuple(_control_stage(stage, task, arm) for stage in recipe.all_stages())
     plans = {"stages": stages} if recipe.stages else {"plan": stages[0].plan}
     teacher = {} if arm == "initialized" else {"teacher": None, "initialize": None}
-    return replace(recipe, controls=(), allow_chance_teacher=False, **plans, **teacher)  # type: ignore[arg-type]
+    several = any(len(stage.plan) > 1 for stage in stages)
+    between = {} if several else {"balance": None, "compare_gradients_every": None}
+    return replace(recipe, controls=(), allow_chance_teacher=False, **plans, **teacher, **between)  # type: ignore[arg-type]
 
 
 def make_accelerator(recipe: Recipe) -> Accelerator:
@@ -97,7 +80,9 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     AcceleratorState._reset_state()
     names = {None: None, "float32": "no", "bf16": "bf16", "fp16": "fp16"}
     try:
-        accelerator = Accelerator(mixed_precision=names[recipe.precision])
+        # Evaluation takes the first process's buffers; before each forward pass that would only cost, and a bank a lot.
+        buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
+        accelerator = Accelerator(mixed_precision=names[recipe.precision], kwargs_handlers=[buffers])
     except ValueError as error:
         raise ValueError(f"precision={recipe.precision!r} can't be had on this machine: {error}") from error
     if accelerator.mixed_precision != "no" and not accelerator.native_amp:
@@ -114,45 +99,14 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     return accelerator
 
 
-def load_splits(recipe: Recipe, seed: int) -> Splits:
-    """The recipe's data, with augmentation drawn from the seed.
+def stage_trainer(
+    parts: Parts, stage: Stage, accelerator: Accelerator, seed: int, heads: Mapping[str, nn.Module] | None = None
+) -> tuple[Trainer, Learner]:
+    """The trainer of one stage, and its learner as it is before Accelerate wraps it.
 
-    Raises:
-        ValueError: data are missing or damaged, or a split is empty; by name.
+    heads: those of the stage before, which go on under the same term's name.
     """
-    splits = recipe.data.load(seed, recipe.mix)
-    for name, examples in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
-        if len(examples) == 0:
-            raise ValueError(f"The {name} split of {type(recipe.data).__name__} is empty. Give it examples.")
-    return splits
-
-
-def prepare(recipe: Recipe, splits: Splits, seed: int, root: Path) -> Parts:
-    """Load the models, check that they fit, and start the student from the teacher where the recipe says so.
-
-    Raises:
-        ValueError: weights are missing, or classes differ; each by name.
-    """
-    classes = len(splits.classes)
-    set_seed(seed)
-    student, student_view = _load(recipe.student, splits, classes, root)
-    sample = sample_batch(splits)
-    _check_classes(recipe.student, student.model, student_view, sample, classes)
-    if recipe.teacher is None:
-        return Parts(recipe, splits, student.model, student_view, None, student_view, False, None, _notes(student))
-    teacher, teacher_view = _load(recipe.teacher, splits, None if recipe.teacher.weights else classes, root)
-    with torch.no_grad():
-        width = Teacher(teacher.model, ("logits",), view=teacher_view.module())(sample.inputs)["logits"].shape[-1]
-    named = teacher.classes is not None
-    comparable = width == classes and (not named or tuple(teacher.classes or ()) == splits.classes)
-    _check_teacher_classes(recipe, teacher, width, splits.classes, comparable)
-    coverage = None if recipe.initialize is None else recipe.initialize(teacher.model, student.model)
-    notes = _notes(teacher, student)
-    return Parts(recipe, splits, student.model, student_view, teacher.model, teacher_view, comparable, coverage, notes)
-
-
-def stage_trainer(parts: Parts, stage: Stage, accelerator: Accelerator, seed: int) -> tuple[Trainer, Learner]:
-    """The trainer of one stage, and its learner as it is before Accelerate wraps it."""
+    recipe = parts.recipe
     freeze(parts.student, stage.freeze)
     set_seed(seed)
     teacher, learner = connect(
@@ -162,11 +116,17 @@ def stage_trainer(parts: Parts, stage: Stage, accelerator: Accelerator, seed: in
         sample_batch(parts.splits),
         teacher_view=parts.teacher_view.module(),
         student_view=parts.student_view.module(),
+        balance=balance_of(recipe, stage),
     )
+    carry_heads(learner, heads or {})
+    compares = len(stage.plan) > 1 and (
+        isinstance(recipe.balance, GradNorm) or recipe.compare_gradients_every is not None
+    )
+    shared = shared_layer(teacher, learner, stage.plan, sample_batch(parts.splits)) if compares else None
     learner.to(accelerator.device)
     if teacher is not None:
         teacher.to(accelerator.device)
-    optimizer = stage.optimizer.build([parameter for parameter in learner.parameters() if parameter.requires_grad])
+    optimizer = stage.optimizer.build(_groups(learner))
     prepared, prepared_optimizer = accelerator.prepare(learner, optimizer)
     set_seed(seed, device_specific=True)
     trainer = Trainer(
@@ -176,10 +136,36 @@ def stage_trainer(parts: Parts, stage: Stage, accelerator: Accelerator, seed: in
         stage.plan,
         prepared_optimizer,
         learning_rate=lambda epoch: stage.schedule.factor(epoch, stage.epochs),
-        clip=parts.recipe.clip,
-        average=None if parts.recipe.ema is None else Average(learner, parts.recipe.ema),
+        clip=recipe.clip,
+        average=None if recipe.ema is None else Average(learner, recipe.ema),
+        shared=shared,
+        gradients_every=recipe.compare_gradients_every,
     )
     return trainer, learner
+
+
+def balance_of(recipe: Recipe, stage: Stage) -> nn.Module | None:
+    """What weighs the stage's terms against each other; None where their weights are fixed, or there is one only."""
+    if recipe.balance is None or len(stage.plan) < 2:
+        return None
+    return recipe.balance.build(tuple(stage.plan))
+
+
+def carry_heads(learner: Learner, heads: Mapping[str, nn.Module]) -> tuple[str, ...]:
+    """Give each head the weights of the head that the stage before had under the same term's name; names those terms.
+
+    Only tensors of equal name and shape go over, and none where a shared name has another shape: the term then reads
+    another layer, and its head is a new one.
+    """
+    carried = []
+    for name, head in learner.heads.items():
+        before = heads[name].state_dict() if name in heads else {}
+        here = head.state_dict()
+        same = {key: tensor for key, tensor in before.items() if key in here}
+        if same and all(here[key].shape == tensor.shape for key, tensor in same.items()):
+            head.load_state_dict(same, strict=False)
+            carried.append(name)
+    return tuple(carried)
 
 
 def training_feed(parts: Parts, accelerator: Accelerator, seed: int) -> Feed:
@@ -212,11 +198,6 @@ def evaluation_loader(examples: Examples, recipe: Recipe, accelerator: Accelerat
 def answering(model: nn.Module, view: View, accelerator: Accelerator) -> Tapped:
     """A model as it is evaluated: its logits under its own view, on the device."""
     return Tapped(model, ("logits",), view=view.module()).to(accelerator.device)
-
-
-def sample_batch(splits: Splits, examples: int = _DRY_RUN_EXAMPLES) -> Batch:
-    """A few training examples for a dry run."""
-    return collate([splits.train[(0, index)] for index in range(min(examples, len(splits.train)))])
 
 
 def freeze(student: nn.Module, patterns: Sequence[str]) -> None:
@@ -254,63 +235,6 @@ def _loader(examples: Examples, batches: Batches, workers: int, accelerator: Acc
     )
 
 
-def _load(model: Model, splits: Splits, classes: int | None, root: Path) -> tuple[Loaded, View]:
-    channels = splits.train[(0, 0)].image.shape[0]
-    loaded = load_model(
-        model.source,
-        num_classes=classes,
-        in_channels=channels,
-        weights=None if model.weights is None else _under_root(model.weights, root),
-        arguments=model.arguments,
-        trust=model.trust,
-    )
-    view = model.view or loaded.view or splits.view
-    return loaded, view
-
-
-def _notes(*models: Loaded) -> tuple[str, ...]:
-    return tuple(model.note for model in models if model.note)
-
-
-def _under_root(weights: str, root: Path) -> str:
-    """`runs/NAME` names a run: it lies in the folder of runs, wherever the user put that."""
-    first, _, rest = weights.partition("/")
-    return str(root / rest) if first == "runs" and rest else weights
-
-
-def _check_classes(model: Model, student: nn.Module, view: View, sample: Batch, classes: int) -> None:
-    tapped = Tapped(student, ("logits",), view=view.module()).eval()
-    with torch.no_grad():
-        shape = tuple(tapped(sample.inputs)["logits"].shape)
-    student.train()
-    if shape != (len(sample), classes):
-        raise ValueError(
-            f"Student {model.source} gives {shape[-1]} logits and the data has {classes} classes. "
-            "Build it with as many outputs (arguments={'num_classes': ...})."
-        )
-
-
-def _check_teacher_classes(
-    recipe: Recipe, teacher: Loaded, width: int, classes: tuple[str, ...], comparable: bool
-) -> None:
-    reads_logits = any("logits" in teacher_taps(stage.plan) for stage in recipe.all_stages())
-    if comparable or not reads_logits:
-        return
-    assert recipe.teacher is not None
-    if width != len(classes):
-        raise ValueError(
-            f"Teacher {recipe.teacher.source} answers {width} classes and the data has {len(classes)}, so their "
-            f"logits can't be "
-            "compared. Fine-tune the teacher on these classes first, or use its inner taps only."
-        )
-    pairs = zip(teacher.classes or (), classes, strict=True)
-    number, (theirs, ours) = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])
-    raise ValueError(
-        f"Teacher {recipe.teacher.source} and the data name class {number} differently: {theirs!r} and {ours!r}. "
-        "Give both the same classes in the same order."
-    )
-
-
 def _task_terms(plan: Plan) -> dict[str, Term]:
     return {name: term for name, term in plan.items() if isinstance(term.loss, Task) and term.weight > 0}
 
@@ -318,3 +242,16 @@ def _task_terms(plan: Plan) -> dict[str, Term]:
 def _scaled(plan: Plan) -> dict[str, Term]:
     total = sum(term.weight for term in plan.values())
     return {name: replace(term, weight=term.weight / total) for name, term in plan.items()}
+
+
+def _control_stage(stage: Stage, task: Plan, arm: str) -> Stage:
+    plan = _scaled(_task_terms(stage.plan) or task)
+    return replace(stage, plan=plan, freeze=stage.freeze if arm == "initialized" else ())
+
+
+def _groups(learner: Learner) -> list[dict[str, Any]]:
+    """The learner's parameters for an optimizer; those of a balance without weight decay, which would draw to equal."""
+    balance = [] if learner.balance is None else [p for p in learner.balance.parameters() if p.requires_grad]
+    own = {id(parameter) for parameter in balance}
+    rest = [parameter for parameter in learner.parameters() if parameter.requires_grad and id(parameter) not in own]
+    return [{"params": rest}, *([{"params": balance, "weight_decay": 0.0}] if balance else [])]

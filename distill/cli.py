@@ -1,4 +1,4 @@
-"""The command line: `distill train`, `distill plan`. A user's mistake is one readable line and exit code 2."""
+"""The command line, `distill COMMAND ...`. A user's mistake is one readable line and exit code 2."""
 
 import argparse
 import os
@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from distill.guide import show, show_table
 from distill.messages import nearest, one_line
 from distill.recipe import Recipe, apply_overrides, override_names, read_recipe
 from distill.run import Options, plan, train
@@ -18,6 +19,7 @@ _ABOUT = "Transfer what a trained network knows into a smaller, faster or better
 _COMMANDS = {
     "train": "train recipes one after the other, and report what each transfer was worth",
     "plan": "show what recipes would do, and stop on any mismatch, without training",
+    "losses": "list the losses to choose from, or explain those that are named",
 }
 _SETTINGS = """
 Settings of the recipe are changed by name: --epochs 3 --plan.kd.weight 0.5 --student.arguments.width 8.
@@ -62,8 +64,22 @@ def _command(words: Sequence[str]) -> None:
     command, *rest = words
     if command not in _COMMANDS:
         raise ValueError(f"distill has no command {command!r}. Nearest: {nearest(command, _COMMANDS)}.")
+    if command == "losses":
+        _losses(rest)
+        return
     files = list(_until_option(rest))
     _run_files(command, files, rest[len(files) :])
+
+
+def _losses(words: Sequence[str]) -> None:
+    parser = _Parser(prog="distill losses", description="List the losses to choose from, or explain one.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a loss to explain; none lists them all")
+    names = parser.parse_args(list(words)).names
+    console = Console(highlight=False)
+    if names:
+        show(names, console)
+    else:
+        show_table(console)
 
 
 def _run_files(command: str, files: Sequence[str], words: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """A run before it is run, as text: both models, each arrow with shapes and head, what is not trained, memory, steps."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from accelerate import Accelerator
 from rich.console import Console
@@ -9,9 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 
-from distill.build import Parts, freeze, sample_batch, training_feed
+from distill.build import balance_of, carry_heads, freeze, training_feed
 from distill.measure import multiply_adds, parameters, training_memory
 from distill.plan import Arrow, arrows, connect
+from distill.prepare import Parts, sample_batch
 from distill.recipe import Stage
 from distill.view import View
 
@@ -37,8 +38,9 @@ def describe(parts: Parts, accelerator: Accelerator) -> str:
         out.print(escape(str(parts.coverage)))
         if parts.coverage.left:
             out.print(f"Left at their own initialisation: {_names([str(tensor) for tensor in parts.coverage.left])}")
+    heads: Mapping[str, nn.Module] = {}
     for stage in recipe.all_stages():
-        _stage(out, parts, stage, accelerator)
+        heads = _stage(out, parts, stage, accelerator, heads)
     controls = f" beside {' and '.join(recipe.controls)}" if recipe.controls else ""
     seeds = f"{recipe.repeats} seeds" if recipe.repeats > 1 else "one seed"
     out.print(
@@ -76,7 +78,10 @@ def _view(view: View, parts: Parts) -> str:
     return f"{max(channels, len(view.mean))}x{height}x{width}"
 
 
-def _stage(out: Console, parts: Parts, stage: Stage, accelerator: Accelerator) -> None:
+def _stage(
+    out: Console, parts: Parts, stage: Stage, accelerator: Accelerator, before: Mapping[str, nn.Module]
+) -> Mapping[str, nn.Module]:
+    """Prints a stage; `before` holds the heads of the one before it. Returns its heads."""
     recipe, splits = parts.recipe, parts.splits
     freeze(parts.student, stage.freeze)
     frozen = [name for name, parameter in parts.student.named_parameters() if not parameter.requires_grad]
@@ -88,12 +93,23 @@ def _stage(out: Console, parts: Parts, stage: Stage, accelerator: Accelerator) -
         sample,
         teacher_view=parts.teacher_view.module(),
         student_view=parts.student_view.module(),
+        balance=balance_of(recipe, stage),
     )
+    carried = carry_heads(learner, before)
     out.print(_arrows(stage, arrows(teacher, learner, stage.plan, sample)))
     if frozen:
         out.print(f"Frozen by the recipe: {_names(frozen)}")
     if learner.unreached:
         out.print(f"Warning: no loss reaches {_names(learner.unreached)}; they keep their values.")
+    if carried:
+        out.print(f"Heads that go on from the stage before: {_names(carried)}")
+    if learner.balance is not None:
+        out.print(
+            f"The terms are weighed against each other by {escape(str(recipe.balance))}, on top of their weights."
+        )
+    for name, term in stage.plan.items():
+        if term.schedule is not None:
+            out.print(f"The weight of {name} moves: {escape(str(term.schedule))}")
     processes, batches = accelerator.num_processes, training_feed(parts, accelerator, recipe.seed).batches
     share = -(-recipe.batch_size // processes)
     micro = min(recipe.micro_batch_size or share, share)
@@ -113,7 +129,9 @@ def _stage(out: Console, parts: Parts, stage: Stage, accelerator: Accelerator) -
         )
     if not isinstance(sample.inputs, Tensor):
         raise ValueError(f"{type(recipe.data).__name__} gives several inputs; memory is estimated for one tensor only.")
-    memory = training_memory(learner, sample.inputs, optimizer_states=_states(stage, learner), batch_size=micro)
+    targets = {} if teacher is None or not teacher.tapped.taps else teacher(sample.inputs)
+    arguments = {"inputs": sample.inputs, "targets": targets, "batch": sample}
+    memory = training_memory(learner, arguments, optimizer_states=_states(stage, learner), batch_size=micro)
     held = 0 if teacher is None else sum(tensor.nbytes for tensor in teacher.state_dict().values())
     out.print(
         f"Memory for training in float32, estimated: {_size(memory.total + held)} "
@@ -124,6 +142,7 @@ def _stage(out: Console, parts: Parts, stage: Stage, accelerator: Accelerator) -
     learner.student.close()
     if teacher is not None:
         teacher.tapped.close()
+    return dict(learner.heads.items())
 
 
 def _arrows(stage: Stage, rows: Sequence[Arrow]) -> Table:

@@ -9,14 +9,16 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from distill import checkpoint, metrics
 from distill.bar import Bar
-from distill.build import Parts, answering, evaluation_loader, stage_trainer, training_feed
+from distill.build import answering, evaluation_loader, stage_trainer, training_feed
 from distill.evaluate import evaluate
 from distill.journal import Journal
 from distill.pair import Learner
 from distill.plan import student_taps
+from distill.prepare import Parts
 from distill.recipe import Stage
 from distill.trainer import NotFinite, Trainer
 
@@ -71,13 +73,14 @@ def fit_arm(parts: Parts, folder: Path, accelerator: Accelerator, *, seed: int, 
     bar.begin(sum(stage.epochs for stage in stages) * own_examples)
     bar.tick(start.epochs * own_examples)
     progress = start
+    heads: Mapping[str, nn.Module] = {}
     try:
         for number in range(start.stage, len(stages)):
             if number > start.stage:
                 progress = replace(progress, stage=number, epoch=-1, best=None)
             resumed = saved[-1] if saved and number == start.stage else None
             arm = _StageRun(parts, stages[number], folder, accelerator, seed, journal, bar)
-            progress = arm.run(progress, resumed)
+            progress, heads = arm.run(progress, resumed, heads)
     finally:
         journal.close()
     return progress
@@ -100,8 +103,11 @@ class _StageRun:
     journal: Journal
     bar: Bar
 
-    def run(self, progress: Progress, resumed: Path | None) -> Progress:
-        trainer, learner = stage_trainer(self.parts, self.stage, self.accelerator, self.seed)
+    def run(
+        self, progress: Progress, resumed: Path | None, heads: Mapping[str, nn.Module]
+    ) -> tuple[Progress, Mapping[str, nn.Module]]:
+        """Where the stage ended, and its heads for the next one."""
+        trainer, learner = stage_trainer(self.parts, self.stage, self.accelerator, self.seed, heads)
         trainer.steps = progress.step
         if resumed is not None:
             _restore(checkpoint.load_state(resumed), trainer, learner)
@@ -134,7 +140,7 @@ class _StageRun:
         if trainer.teacher is not None:
             trainer.teacher.tapped.close()
         self.accelerator.free_memory()
-        return progress
+        return progress, dict(learner.heads.items())
 
     @property
     def _checkpoints(self) -> Path:
@@ -206,9 +212,9 @@ def _restore(state: Mapping[str, Any], trainer: Trainer, learner: Learner) -> No
 
 
 def _take_student(state: Mapping[str, Any], learner: Learner) -> None:
-    """Give the student the weights of a checkpoint: the averaged ones where there is an average."""
-    model, tensors = learner.student.model, state["learner"]
-    model.load_state_dict({n.removeprefix(_STUDENT): tensor for n, tensor in tensors.items() if n.startswith(_STUDENT)})
+    """Give the learner the weights of a checkpoint; the student the averaged ones where there is an average."""
+    model = learner.student.model
+    learner.load_state_dict(state["learner"])
     if state["average"] is not None:
         with torch.no_grad():  # parameter by parameter: tied ones have one name in the average, and more in the state
             for name, parameter in model.named_parameters():

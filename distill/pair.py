@@ -1,13 +1,27 @@
 """The two modules of a run: the Teacher, which cannot change, and the Learner, which is everything that can."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from distill.batch import Batch
 from distill.taps import Inputs, Tapped
 
 Value = Tensor | tuple[Tensor, ...]
+Taps = str | tuple[str, ...]
+
+
+# No term can have this name, which is no identifier.
+BALANCE = "balance of the terms"
+
+
+class Met(NamedTuple):
+    """What a loss gets of both sides; from the forward of a learner, where a head maps both."""
+
+    student: Value
+    teacher: Value | None
 
 
 class Teacher(nn.Module):
@@ -35,38 +49,60 @@ class Teacher(nn.Module):
 
 
 class Learner(nn.Module):
-    """The student with its mapping heads: the one module that is prepared, trained and saved.
+    """The student with its mapping heads, and all else that is learned: the one module that is prepared and trained.
 
     student: the network with its taps.
     taps: for each term, the student's tap, or a tuple of them.
-    heads: for each term that has one, its head; a ModuleList with one head a tap where the term has several taps.
+    heads: for each term that has one, its head; a ModuleList with one head a tap where each tap has its own.
+    meetings: for each term whose head maps the teacher's side too, the teacher's taps.
+    balance: weighs the terms against each other; None where their weights are fixed.
 
     `unreached` names the parameters that no loss reaches; the dry run freezes them and writes them here.
     """
 
     def __init__(
-        self, student: Tapped, taps: Mapping[str, str | tuple[str, ...]], heads: Mapping[str, nn.Module]
+        self,
+        student: Tapped,
+        taps: Mapping[str, Taps],
+        heads: Mapping[str, nn.Module],
+        meetings: Mapping[str, Taps] | None = None,
+        balance: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.student = student
         self.terms = dict(taps)
         self.heads = nn.ModuleDict(dict(heads))
+        self.meetings = dict(meetings or {})
+        self.balance = balance
         self.unreached: tuple[str, ...] = ()
 
-    def forward(self, inputs: Inputs) -> dict[str, Value]:
-        """{term: what its loss gets of the student}, behind the head."""
-        outputs = self.student(inputs)
-        return {term: self._mapped(term, gather_taps(outputs, taps)) for term, taps in self.terms.items()}
+    def forward(
+        self, inputs: Inputs, targets: Mapping[str, Tensor] | None = None, batch: Batch | None = None
+    ) -> dict[str, Value | Met]:
+        """{term: what its loss gets of the student}, behind the head.
 
-    def _mapped(self, term: str, value: Value) -> Value:
+        targets, batch: the teacher's answers and the whole batch, for heads that map both sides; those give `Met`. What
+        a balance learns stands under `BALANCE`, since whatever is learned passes through this forward.
+        """
+        outputs = self.student(inputs)
+        values = {
+            term: self._mapped(term, gather_taps(outputs, taps), targets, batch) for term, taps in self.terms.items()
+        }
+        return values if self.balance is None else {**values, BALANCE: self.balance()}
+
+    def _mapped(
+        self, term: str, value: Value, targets: Mapping[str, Tensor] | None, batch: Batch | None
+    ) -> Value | Met:
         if term not in self.heads:
             return value
         head = self.heads[term]
-        if isinstance(value, Tensor):
-            mapped: Tensor = head(value)
-            return mapped
-        assert isinstance(head, nn.ModuleList)
-        return tuple(one(tensor) for one, tensor in zip(head, value, strict=True))
+        if term in self.meetings:
+            assert targets is not None and batch is not None
+            return Met(*head(value, gather_taps(targets, self.meetings[term]), batch))
+        if isinstance(head, nn.ModuleList):
+            return tuple(one(tensor) for one, tensor in zip(head, value, strict=True))
+        mapped: Value = head(value)
+        return mapped
 
 
 def gather_taps(outputs: Mapping[str, Tensor], taps: str | Sequence[str]) -> Value:

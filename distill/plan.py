@@ -1,34 +1,18 @@
 """Which student tensor meets which teacher tensor, through which head, under which loss; and its dry run."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from distill.batch import Batch
-from distill.heads import Head
+from distill.heads import Head, Joint, Meeting, ReadsTeacher
 from distill.losses.kinds import Coupled, Loss, Task
-from distill.pair import Learner, Teacher, Value, gather_taps
+from distill.pair import Learner, Met, Taps, Teacher, Value, gather_taps
 from distill.taps import Tapped
-
-Taps = str | tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Ramp:
-    """A weight that rises linearly from 0 to its value over the first `epochs` epochs (DKD and ReviewKD: 20)."""
-
-    epochs: float
-
-    def __post_init__(self) -> None:
-        if not (self.epochs > 0 and math.isfinite(self.epochs)):
-            raise ValueError(f"Ramp.epochs must be above zero, got {self.epochs}.")
-
-    def factor(self, epoch: float) -> float:
-        """The share of the weight after `epoch` epochs, which may be a fraction."""
-        return min(epoch / self.epochs, 1.0)
+from distill.weighting import WeightSchedule
 
 
 @dataclass(frozen=True)
@@ -37,8 +21,8 @@ class Term:
 
     student, teacher: names of taps (see `distill.taps`), or tuples of them for a relation between layers.
     head: maps the student's tensor to the teacher's shape; it is learned with the student. With several taps each gets
-    its own.
-    schedule: how the weight rises; None for constant.
+    its own, unless the head joins them.
+    schedule: how the weight moves over the epochs; None for constant.
     """
 
     loss: Loss
@@ -46,11 +30,11 @@ class Term:
     student: Taps = "logits"
     teacher: Taps | None = "logits"
     head: Head | None = None
-    schedule: Ramp | None = None
+    schedule: WeightSchedule | None = None
 
     def weight_at(self, epoch: float) -> float:
         """The weight after `epoch` epochs of its stage, which may be a fraction."""
-        return self.weight * (1.0 if self.schedule is None else self.schedule.factor(epoch))
+        return self.weight * (1.0 if self.schedule is None else self.schedule.share(epoch))
 
     @property
     def needs_teacher(self) -> bool:
@@ -100,8 +84,11 @@ def connect(
     *,
     teacher_view: nn.Module | None = None,
     student_view: nn.Module | None = None,
+    balance: nn.Module | None = None,
 ) -> tuple[Teacher | None, Learner]:
     """The teacher and the learner of a plan, with heads sized by one dry run on a few examples.
+
+    balance: what weighs the terms against each other, if anything; it becomes part of the learner.
 
     The dry run checks every tap and every shape, and freezes the student's parameters that no loss reaches (DDP would
     stop at them): `Learner.unreached` names them. Neither model changes otherwise.
@@ -127,7 +114,16 @@ def connect(
         for name, term in plan.items()
         if term.head is not None
     }
-    learner = Learner(tapped, {name: term.student for name, term in plan.items()}, heads)
+    for name, head in heads.items():
+        for module in head.modules():
+            if isinstance(module, ReadsTeacher):
+                assert teacher is not None
+                with _naming(name):
+                    module.read_teacher(teacher)
+    meetings = {
+        name: term.teacher for name, term in plan.items() if isinstance(term.head, Meeting) and term.teacher is not None
+    }
+    learner = Learner(tapped, {name: term.student for name, term in plan.items()}, heads, meetings, balance)
     learner.eval()
     _freeze_unreached(learner, plan, targets, sample)
     learner.train()
@@ -136,7 +132,9 @@ def connect(
     return guide, learner
 
 
-def compare(plan: Plan, student: Mapping[str, Value], teacher: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+def compare(
+    plan: Plan, student: Mapping[str, Value | Met], teacher: Mapping[str, Tensor], batch: Batch
+) -> dict[str, Tensor]:
     """{term: loss of each example (B,)}, unweighted; `teacher` is {tap: tensor}, `student` {term: value}.
 
     Raises:
@@ -145,11 +143,11 @@ def compare(plan: Plan, student: Mapping[str, Value], teacher: Mapping[str, Tens
     """
     losses = {}
     for name, term in plan.items():
-        target = gather_taps(teacher, term.teacher) if term.needs_teacher and term.teacher is not None else None
-        try:
-            loss = term.loss(student[name], target, batch)
-        except ValueError as error:
-            raise ValueError(f"Term '{name}': {error}") from error
+        value = student[name]
+        if not isinstance(value, Met):
+            value = Met(value, _target(term, teacher))
+        with _naming(name):
+            loss = term.loss(value.student, value.teacher, batch)
         if loss.shape != (len(batch),):
             raise ValueError(
                 f"Term '{name}': a loss gives one number for each of the {len(batch)} examples, "
@@ -170,7 +168,7 @@ def arrows(teacher: Teacher | None, learner: Learner, plan: Plan, sample: Batch)
         module.training = was
     rows = []
     for name, term in plan.items():
-        target = gather_taps(targets, term.teacher) if term.needs_teacher and term.teacher is not None else None
+        target = _target(term, targets)
         heads = learner.heads[name].parameters() if name in learner.heads else ()
         rows.append(
             Arrow(
@@ -188,6 +186,19 @@ def arrows(teacher: Teacher | None, learner: Learner, plan: Plan, sample: Batch)
     return tuple(rows)
 
 
+def _target(term: Term, teacher: Mapping[str, Tensor]) -> Value | None:
+    return gather_taps(teacher, term.teacher) if term.needs_teacher and term.teacher is not None else None
+
+
+@contextmanager
+def _naming(term: str) -> Iterator[None]:
+    """Lets what is refused inside name its term."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"Term '{term}': {error}") from error
+
+
 def _head(name: str, term: Term, student: Value, targets: Mapping[str, Tensor]) -> nn.Module:
     assert term.head is not None
     if not term.needs_teacher or term.teacher is None:
@@ -195,23 +206,32 @@ def _head(name: str, term: Term, student: Value, targets: Mapping[str, Tensor]) 
             f"Term '{name}' maps to the teacher's shape, but {type(term.loss).__name__} reads no teacher. Drop head=."
         )
     teacher = gather_taps(targets, term.teacher)
-    try:
-        if isinstance(student, Tensor) and isinstance(teacher, Tensor):
-            return term.head(student.shape, teacher.shape)
-        if isinstance(student, Tensor) or isinstance(teacher, Tensor) or len(student) != len(teacher):
-            raise ValueError(
-                f"a head needs as many taps of the student as of the teacher, got {term.student} and {term.teacher}."
-            )
-        return nn.ModuleList([term.head(a.shape, b.shape) for a, b in zip(student, teacher, strict=True)])
-    except ValueError as error:
-        raise ValueError(f"Term '{name}': {error}") from error
+    with _naming(name):
+        return _sized(term, student, teacher)
+
+
+def _sized(term: Term, student: Value, teacher: Value) -> nn.Module:
+    head, kind = term.head, type(term.head).__name__
+    assert head is not None
+    if isinstance(student, Tensor) and isinstance(teacher, Tensor) and not isinstance(head, Joint):
+        return head(student.shape, teacher.shape)
+    if isinstance(student, Tensor) or isinstance(teacher, Tensor) or len(student) != len(teacher):
+        needs = f"{kind} joins several taps" if isinstance(head, Joint) else "a head needs as many taps"
+        raise ValueError(f"{needs} of the student as of the teacher, got {term.student} and {term.teacher}.")
+    if isinstance(head, Joint):
+        return head(tuple(x.shape for x in student), tuple(x.shape for x in teacher))
+    if isinstance(head, Meeting):
+        raise ValueError(f"{kind} maps one tap of each side, got {term.student} and {term.teacher}.")
+    return nn.ModuleList([head(a.shape, b.shape) for a, b in zip(student, teacher, strict=True)])
 
 
 def _freeze_unreached(learner: Learner, plan: Plan, targets: Mapping[str, Tensor], sample: Batch) -> None:
     with torch.enable_grad():
-        losses = compare(plan, learner(sample.inputs), targets, sample)
+        losses = compare(plan, learner(sample.inputs, targets, sample), targets, sample)
         total = torch.stack([loss.sum() for name, loss in losses.items() if plan[name].weight > 0]).sum()
-    trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    balance = () if learner.balance is None else learner.balance.parameters()
+    balancing = {id(parameter) for parameter in balance}  # reached by every term, outside the losses
+    trained = [p for p in learner.parameters() if p.requires_grad and id(p) not in balancing]
     if not trained or not total.requires_grad:
         raise ValueError(
             "No loss of the plan reaches a parameter that may be trained. Give a term a weight, or freeze less."

@@ -12,9 +12,9 @@ from torch import nn
 
 from distill import metrics
 from distill.batch import Batch
-from distill.build import Parts, sample_batch
 from distill.evaluate import Predictions
 from distill.measure import file_size, latency, machine, multiply_adds, parameters, versions
+from distill.prepare import Parts, sample_batch
 from distill.recipe import to_json
 from distill.report import Cost, Outcome, Report
 from distill.view import View

@@ -13,22 +13,14 @@ from torch import nn
 
 from distill import metrics
 from distill.bar import Bar
-from distill.build import (
-    Parts,
-    answering,
-    arm_recipe,
-    evaluation_loader,
-    load_splits,
-    main_arm,
-    make_accelerator,
-    prepare,
-)
+from distill.build import answering, arm_recipe, evaluation_loader, main_arm, make_accelerator
 from distill.data import Splits
 from distill.describe import describe
 from distill.evaluate import Predictions, evaluate
 from distill.fit import fit_arm
 from distill.folder import check_folder, open_folder, write_whole
 from distill.models import save_student
+from distill.prepare import Parts, load_splits, prepare
 from distill.recipe import Recipe
 from distill.report import Outcome, Report, markdown, render
 from distill.report import from_json as report_from_json

@@ -10,22 +10,14 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from distill.build import (
-    arm_recipe,
-    freeze,
-    load_splits,
-    main_arm,
-    make_accelerator,
-    sample_batch,
-    stage_trainer,
-    training_feed,
-)
+from distill.build import arm_recipe, freeze, main_arm, make_accelerator, stage_trainer, training_feed
 from distill.data import Examples, Mix, Part
 from distill.heads import Conv1x1
 from distill.initialize import CopyWeights, SelectWeights
 from distill.losses import KD, CrossEntropy, Hint
 from distill.models import save_student
 from distill.plan import Term
+from distill.prepare import load_splits, sample_batch
 from distill.recipe import SGD, Cosine, Model, Recipe, Stage
 from distill.trainer import Trainer
 from distill.view import View

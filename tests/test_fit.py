@@ -26,10 +26,11 @@ from distill.fit import Best, Progress, fit_arm
 from distill.heads import Conv1x1
 from distill.initialize import SelectWeights
 from distill.losses import KD, CrossEntropy, Hint, RKDDistance
-from distill.plan import Ramp, Term
+from distill.plan import Term
 from distill.recipe import SGD, AdamW, Cosine, LinearDecay, Model, Recipe, Stage
 from distill.taps import Tapped
 from distill.trainer import NotFinite
+from distill.weighting import Ramp
 from tests.processes import run_processes
 from tests.tiny import on_cpu, pair_recipe, parts_of, plain_recipe
 

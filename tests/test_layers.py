@@ -8,14 +8,15 @@ ROOT = Path(__file__).parent.parent / "distill"
 FLOORS = {
     "batch": 0, "numerics": 0, "view": 0, "clock": 0, "bar": 0, "journal": 0, "messages": 0,
     "losses": 1, "heads": 1, "taps": 1, "models": 1, "metrics": 1, "measure": 1, "data": 1, "initialize": 1,
-    "pair": 2,
+    "pair": 2, "weighting": 2, "guide": 2,
     "plan": 3,
     "recipe": 4, "trainer": 4, "evaluate": 4, "checkpoint": 4,
-    "build": 5, "folder": 5,
-    "fit": 6, "describe": 6, "report": 6,
-    "result": 7,
-    "run": 8,
-    "cli": 9, "__main__": 10, "__init__": 10,
+    "prepare": 5, "folder": 5,
+    "build": 6, "report": 6,
+    "fit": 7, "describe": 7,
+    "result": 8,
+    "run": 9,
+    "cli": 10, "__main__": 11, "__init__": 11,
 }  # fmt: skip
 
 

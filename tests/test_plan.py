@@ -8,7 +8,8 @@ from distill.batch import Batch
 from distill.heads import Conv1x1, Linear
 from distill.losses import FSP, KD, CrossEntropy, Hint, RKDDistance
 from distill.pair import Teacher
-from distill.plan import Ramp, Term, arrows, compare, connect
+from distill.plan import Term, arrows, compare, connect
+from distill.weighting import Ramp
 
 
 class Convs(nn.Module):

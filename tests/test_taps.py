@@ -39,6 +39,29 @@ def test_logits_embedding_and_modules_are_read() -> None:
     assert torch.equal(out["logits"], net(X))
 
 
+def test_the_input_of_a_module_is_read() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.relu, self.fc = nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.relu(self.linear(x) + x))
+
+    block = Block()
+    out = Tapped(block, ["relu:input", "relu"], stop=True)(X)
+    assert torch.equal(out["relu:input"], block.linear(X) + X)
+    assert torch.equal(out["relu"], out["relu:input"].relu())
+    alone = Tapped(block, ["relu:input"], stop=True)
+    for _ in range(2):  # the second pass ends at the tap
+        assert torch.equal(alone(X)["relu:input"], out["relu:input"])
+
+
+def test_the_input_of_a_module_that_changes_it_in_place_is_refused() -> None:
+    with pytest.raises(TapError, match="The input of 'inplace' of Net is changed in place after it was read"):
+        Tapped(Net(), ["inplace:input"])(X)
+
+
 @pytest.mark.parametrize(
     ("tap", "message"),
     [

@@ -8,11 +8,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from distill.build import Parts, prepare
 from distill.data import Arrays, Crop, Mix, Splits
 from distill.heads import Conv1x1
 from distill.losses import KD, CrossEntropy, Hint, RKDDistance
 from distill.plan import Term
+from distill.prepare import Parts, prepare
 from distill.recipe import SGD, Model, Recipe
 
 CLASSES = ("ant", "bee", "cat")

@@ -2,19 +2,22 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from distill.recipe.values import check
 
+# Parameters, or groups of them as torch's optimizers take them.
+Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+
 
 @runtime_checkable
 class Optimizer(Protocol):
     """A frozen dataclass of settings that builds a torch optimizer."""
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         """The optimizer of these parameters, with the settings' learning rate."""
 
 
@@ -43,7 +46,7 @@ class SGD:
                 "nesterov looks ahead along the momentum, and momentum is 0. Give a momentum, or leave nesterov out."
             )
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         """`torch.optim.SGD` of these parameters."""
         return torch.optim.SGD(
             parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
@@ -73,7 +76,7 @@ class AdamW:
         if self.eps <= 0:
             raise ValueError(f"eps must be above zero, got {self.eps}.")
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         """`torch.optim.AdamW` of these parameters."""
         return torch.optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, eps=self.eps)
 

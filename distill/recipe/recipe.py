@@ -13,6 +13,7 @@ from distill.recipe.optimizers import Optimizer
 from distill.recipe.schedules import Constant, Schedule
 from distill.recipe.stage import Stage, check_training
 from distill.recipe.values import check
+from distill.weighting import Balance
 
 Control = Literal["plain", "initialized"]
 Precision = Literal["float32", "bf16", "fp16"]
@@ -36,6 +37,9 @@ class Recipe:
     micro_batch_size: most examples of one forward pass in one process; none for the process's whole share.
     mix: mixup and cutmix of the training images, the same for both models.
     clip: largest norm of the gradient.
+    balance: how the terms weigh against each other, on top of their weights; none for the weights as they are.
+    compare_gradients_every: updates between two lines in the log with the norm of each term's gradient at the last
+        layer that all terms reach, and the cosines between them; none for never.
     ema: decay of the moving average of the student, which is then the one that is judged and saved.
     precision: number format of the forward pass; none leaves it to the launcher.
     patience: validations without improvement after which training stops.
@@ -62,6 +66,8 @@ class Recipe:
     micro_batch_size: int | None = None
     mix: Mix | None = None
     clip: float | None = None
+    balance: Balance | None = None
+    compare_gradients_every: int | None = None
     ema: float | None = None
     precision: Precision | None = None
     patience: int | None = None
@@ -81,6 +87,7 @@ class Recipe:
             )
         self._check_stages()
         self._check_sizes()
+        self._check_several()
         self._check_teacher()
 
     def all_stages(self) -> tuple[Stage, ...]:
@@ -120,6 +127,7 @@ class Recipe:
             "patience": self.patience,
             "repeats": self.repeats,
             "log_every": self.log_every,
+            "compare_gradients_every": self.compare_gradients_every,
             "keep_checkpoints": self.keep_checkpoints,
         }
         for setting, count in counts.items():
@@ -137,6 +145,13 @@ class Recipe:
             raise ValueError(f"clip must be above zero, got {self.clip}. For no clipping leave it out.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema lies in (0, 1), got {self.ema}. For no average leave it out.")
+
+    def _check_several(self) -> None:
+        """Refuse what compares terms where no stage has two."""
+        for setting in ("balance", "compare_gradients_every"):
+            given = {"balance": self.balance, "compare_gradients_every": self.compare_gradients_every}[setting]
+            if given is not None and all(len(stage.plan) < 2 for stage in self.all_stages()):
+                raise ValueError(f"{setting} has no effect on a plan of one term. Add a term, or leave it out.")
 
     def _check_teacher(self) -> None:
         learners = [where for where, term in self._terms() if term.needs_teacher]

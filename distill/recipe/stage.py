@@ -8,6 +8,7 @@ from distill.plan import Plan
 from distill.recipe.optimizers import Optimizer
 from distill.recipe.schedules import Constant, Schedule
 from distill.recipe.values import check
+from distill.weighting import Between, WeightSchedule
 
 
 def check_training(plan: Plan, epochs: int, optimizer: Optimizer, schedule: Schedule) -> None:
@@ -29,11 +30,14 @@ def check_training(plan: Plan, epochs: int, optimizer: Optimizer, schedule: Sche
             raise ValueError(
                 f"plan.{name} compares with a teacher and its teacher tap is None. Name a tap, such as 'logits'."
             )
-        if term.schedule is not None and term.schedule.epochs > epochs:
-            rise = f"plan.{name}.schedule rises over {term.schedule.epochs:g} epochs of {epochs}"
-            raise ValueError(f"{rise}. Shorten it, or train longer.")
+        if term.schedule is not None and _too_late(term.schedule, epochs):
+            late = f"plan.{name}.schedule still changes at epoch {term.schedule.last_change():g} of {epochs}"
+            raise ValueError(f"{late}. Shorten it, or train longer.")
     if all(term.weight == 0 for term in plan.values()):
         raise ValueError("All terms of the plan have weight 0, so nothing would be learned. Give one a weight.")
+    for epoch in range(epochs):
+        if all(term.weight_at(epoch + 0.5) == 0 for term in plan.values()):
+            raise ValueError(f"All terms of the plan are off in epoch {epoch + 1}. Let one of their schedules overlap.")
     for epoch in (0, epochs):
         try:
             factor = schedule.factor(float(epoch), epochs)
@@ -43,6 +47,11 @@ def check_training(plan: Plan, epochs: int, optimizer: Optimizer, schedule: Sche
             raise ValueError(
                 f"schedule: the learning rate's multiplier at epoch {epoch} must be zero or more, got {factor}."
             )
+
+
+def _too_late(schedule: WeightSchedule, epochs: int) -> bool:
+    """Whether the stage ends before the weight has moved as the schedule says."""
+    return schedule.last_change() > epochs or (isinstance(schedule, Between) and schedule.last_change() == epochs)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 A tap is a name: `logits` (the model's answer), `embedding` (what its last linear layer, the classifier, is given), or
 the path of a module in the tree (`layer2`, `encoder.layer.3`), whose output it reads. `PATH:ITEM` picks one tensor of a
-module that gives several, by position or by key (`lstm:0`, `encoder:last_hidden_state`).
+module that gives several, by position or by key (`lstm:0`, `encoder:last_hidden_state`); `PATH:input` reads what the
+module is given (`layer3.0.relu2:input` is the map before that ReLU).
 """
 
 import inspect
@@ -14,14 +15,12 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from distill.messages import nearest
+from distill.taps.outputs import TapError, logits_item, pick, tensors
 
 Inputs = Tensor | Mapping[str, Tensor]
 
 _MODEL_TAPS = ("logits", "embedding")
-
-
-class TapError(ValueError):
-    """A tap that does not exist, was not reached, was reached twice or was changed after it was read."""
+_INPUT = "input"
 
 
 class _Stop(Exception):
@@ -58,12 +57,17 @@ class Tapped(nn.Module):
         self._linear: tuple[Tensor, int, Tensor] | None = None
         self._handles: list[RemovableHandle] = []
         modules = dict(model.named_modules())
-        for path in dict.fromkeys(tap.partition(":")[0] for tap in self.taps):
+        for place in dict.fromkeys(_place(tap) for tap in self.taps):
+            path, _, item = place.partition(":")
             if path in _MODEL_TAPS:
                 continue
             if path not in modules or path == "":
                 raise TapError(_no_such_module(model, path, modules))
-            self._handles.append(modules[path].register_forward_hook(self._reader(path)))
+            read = self._reader(place)
+            if item == _INPUT:
+                self._handles.append(modules[path].register_forward_pre_hook(_before(read)))
+            else:
+                self._handles.append(modules[path].register_forward_hook(_after(read)))
         if "embedding" in self.taps:
             for module in modules.values():
                 if isinstance(module, nn.Linear):
@@ -92,13 +96,13 @@ class Tapped(nn.Module):
         for handle in self._handles:
             handle.remove()
 
-    def _reader(self, path: str) -> Callable[[nn.Module, Any, Any], None]:
-        def read(module: nn.Module, args: Any, output: Any) -> None:
+    def _reader(self, place: str) -> Callable[[Any], None]:
+        def read(value: Any) -> None:
             if not self._live:
                 return
-            self._calls[path] = self._calls.get(path, 0) + 1
-            self._outputs[path] = (output, [(tensor, tensor._version) for tensor in _tensors(output)])
-            if self._stop and path == self._last:
+            self._calls[place] = self._calls.get(place, 0) + 1
+            self._outputs[place] = (value, [(tensor, tensor._version) for tensor in tensors(value)])
+            if self._stop and place == self._last:
                 raise _Stop
 
         return read
@@ -117,11 +121,12 @@ class Tapped(nn.Module):
         inputs: Inputs,
     ) -> Tensor:
         path, _, item = tap.partition(":")
-        kind = type(self.model).__name__
+        place, kind = _place(tap), type(self.model).__name__
+        what = "input" if item == _INPUT else "output"
         if path == "logits":
-            return pick(answer, item or _logits_item(answer), tap)
+            return pick(answer, item or logits_item(answer), tap)
         if path == "embedding":
-            logits = pick(answer, _logits_item(answer), "logits")
+            logits = pick(answer, logits_item(answer), "logits")
             if linear is None or linear[2].data_ptr() != logits.data_ptr():
                 raise TapError(
                     f"{kind} does not end in a linear layer, so 'embedding' is not defined. Name a module instead."
@@ -131,25 +136,25 @@ class Tapped(nn.Module):
                     f"The input of {kind}'s classifier is changed in place after it was read. Name a module instead."
                 )
             return linear[0]
-        if path not in outputs:
+        if place not in outputs:
             reached = [name for name in self._good(inputs) if name != path]
             raise TapError(
                 f"Module '{path}' of {kind} was not reached by the forward pass. Nearest: {nearest(path, reached)}."
             )
-        if calls[path] > 1:
+        if calls[place] > 1:
             good = nearest(path, [name for name in self._good(inputs) if name != path])
             raise TapError(
-                f"Module '{path}' of {kind} is called {calls[path]} times in one forward pass, so its output is not "
+                f"Module '{path}' of {kind} is called {calls[place]} times in one forward pass, so its {what} is not "
                 f"one tensor. "
                 f"Nearest: {good}."
             )
-        output, versions = outputs[path]
+        output, versions = outputs[place]
         if any(tensor._version != version for tensor, version in versions):
             raise TapError(
-                f"The output of '{path}' of {kind} is changed in place after it was read. "
+                f"The {what} of '{path}' of {kind} is changed in place after it was read. "
                 f"Next that is safe: {self._next_safe(path, inputs)}."
             )
-        return pick(output, item or None, tap)
+        return pick(output, None if item == _INPUT else item or None, tap)
 
     def _good(self, inputs: Inputs) -> list[str]:
         return tappable(self.model, inputs, self._accepts)
@@ -160,6 +165,20 @@ class Tapped(nn.Module):
         after = [name for name in good if order.index(name) > order.index(path)]
         parents = [name for name in good if path.startswith(f"{name}.")]
         return (after or parents[::-1] or ["none; tap 'logits'"])[0]
+
+
+def _place(tap: str) -> str:
+    """Where a tap is read: at a module's path, or at `PATH:input`."""
+    path, _, item = tap.partition(":")
+    return tap if item == _INPUT else path
+
+
+def _before(read: Callable[[Any], None]) -> Callable[[nn.Module, Any], None]:
+    return lambda module, args: read(args[0] if len(args) == 1 else args)
+
+
+def _after(read: Callable[[Any], None]) -> Callable[[nn.Module, Any, Any], None]:
+    return lambda module, args, output: read(output)
 
 
 def call(model: nn.Module, inputs: Inputs, accepted: frozenset[str] | None) -> Any:
@@ -185,7 +204,7 @@ def tappable(model: nn.Module, inputs: Inputs, accepted: frozenset[str] | None =
 
     def reader(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def read(module: nn.Module, args: Any, output: Any) -> None:
-            seen.setdefault(name, []).append((output, [(tensor, tensor._version) for tensor in _tensors(output)]))
+            seen.setdefault(name, []).append((output, [(tensor, tensor._version) for tensor in tensors(output)]))
 
         return read
 
@@ -205,68 +224,6 @@ def tappable(model: nn.Module, inputs: Inputs, accepted: frozenset[str] | None =
     ]
 
 
-def pick(output: Any, item: str | None, tap: str) -> Tensor:
-    """The tensor of a module's output that `item` names by position or key; without an item there must be just one.
-
-    Raises:
-        TapError: there is no such item, or more than one tensor to choose from.
-    """
-    if item is None:
-        if isinstance(output, Tensor):
-            return output
-        tensors = _tensors(output)
-        if len(tensors) == 1:
-            return tensors[0]
-        raise TapError(f"Tap '{tap}' gives {_describe(output)}. Name one: {_choices(output, tap)}.")
-    if isinstance(output, Mapping) and item in output:
-        chosen = output[item]
-    elif isinstance(output, (tuple, list)) and item.isdigit() and int(item) < len(output):
-        chosen = output[int(item)]
-    elif isinstance(output, tuple) and item in getattr(output, "_fields", ()):
-        chosen = getattr(output, item)
-    else:
-        raise TapError(f"Tap '{tap}' has no item '{item}': it gives {_describe(output)}. {_way_out(output, tap)}")
-    if not isinstance(chosen, Tensor):
-        raise TapError(f"Tap '{tap}' is {_describe(chosen)}, not a tensor. {_way_out(output, tap)}")
-    return chosen
-
-
 def _no_such_module(model: nn.Module, path: str, modules: Mapping[str, nn.Module]) -> str:
     names = [*_MODEL_TAPS, *(name for name in modules if name)]
     return f"{type(model).__name__} has no module '{path}'. Nearest: {nearest(path, names)}."
-
-
-def _logits_item(answer: Any) -> str | None:
-    named = isinstance(answer, Mapping) or (isinstance(answer, tuple) and "logits" in getattr(answer, "_fields", ()))
-    return "logits" if named else None
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    if isinstance(output, Tensor):
-        return [output]
-    values = list(output.values()) if isinstance(output, Mapping) else output
-    if isinstance(values, (tuple, list)):
-        return [tensor for value in values for tensor in _tensors(value)]
-    return []
-
-
-def _describe(output: Any) -> str:
-    if isinstance(output, Mapping):
-        return f"a mapping of {len(output)} ({', '.join(map(str, output))})"
-    if isinstance(output, (tuple, list)):
-        return f"{len(output)} values"
-    return "one tensor" if isinstance(output, Tensor) else type(output).__name__
-
-
-def _choices(output: Any, tap: str) -> str:
-    path = tap.partition(":")[0]
-    keys = (
-        list(output) if isinstance(output, Mapping) else range(len(output)) if isinstance(output, (tuple, list)) else ()
-    )
-    return ", ".join(f"'{path}:{key}'" for key in keys) or "a module that gives a tensor"
-
-
-def _way_out(output: Any, tap: str) -> str:
-    if isinstance(output, Tensor):
-        return f"Name it '{tap.partition(':')[0]}'."
-    return f"Name one: {_choices(output, tap)}."

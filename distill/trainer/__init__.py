@@ -1,5 +1,7 @@
 """The training step, the loop around it, and the average of the student."""
 
 from distill.trainer.average import Average as Average
+from distill.trainer.gradients import Shared as Shared
+from distill.trainer.gradients import shared_layer as shared_layer
 from distill.trainer.trainer import NotFinite as NotFinite
 from distill.trainer.trainer import Trainer as Trainer

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from distill.batch import Batch
-from distill.pair import Value
+from distill.heads import Remembers
+from distill.pair import BALANCE, Met, Value
 from distill.plan import Plan, compare
 
 
@@ -34,13 +35,14 @@ class Coupled:
     gradients: Mapping[str, Sequence[Sequence[Tensor]]] = field(default_factory=dict)
     sums: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def surrogate(self, position: int, outputs: Mapping[str, Value]) -> Tensor | float:
-        """A scalar whose gradient at micro-batch `position` is that of the coupled terms."""
-        total: Tensor | float = 0.0
-        for name, parts in self.gradients.items():
-            for tensor, cut in zip(_tensors(outputs[name]), parts, strict=True):
-                total = total + (tensor * cut[position]).sum()
-        return total
+    def surrogates(self, position: int, outputs: Mapping[str, Value | Met]) -> dict[str, Tensor]:
+        """For each coupled term, a scalar whose gradient at micro-batch `position` is that of its weighted loss."""
+        return {
+            name: torch.stack(
+                [(x * cut[position]).sum() for x, cut in zip(_tensors(_student(outputs[name])), parts, strict=True)]
+            ).sum()
+            for name, parts in self.gradients.items()
+        }
 
 
 def couple(
@@ -55,12 +57,14 @@ def couple(
     if not couples or len(window) == 1:
         return Coupled(plan)
     targets = [teach(batch) for batch in window]
-    outputs = _forward_without_trace(learner, window)
-    leaves = {name: _joined([part[name] for part in outputs]) for name in couples}
+    outputs = _forward_without_trace(learner, window, targets)
+    leaves = {name: _joined([_student(part[name]) for part in outputs], learned=True) for name in couples}
     whole = {tap: torch.cat([part[tap] for part in targets]) for tap in targets[0]}
-    losses = compare(couples, leaves, whole, _joined_batch(window))
+    sides = {name: _met(leaf, [part[name] for part in outputs]) for name, leaf in leaves.items()}
+    losses = compare(couples, sides, whole, _joined_batch(window))
     flat = [tensor for value in leaves.values() for tensor in _tensors(value)]
-    total = torch.stack([weights[name] * loss.sum() for name, loss in losses.items()]).sum()
+    factors = factors_of(plan, outputs[0])
+    total = torch.stack([weights[name] * factors[name] * loss.sum() for name, loss in losses.items()]).sum()
     gradients = iter(torch.autograd.grad(total, flat))
     sizes = [len(batch) for batch in window]
     return Coupled(
@@ -73,24 +77,47 @@ def couple(
     )
 
 
-def _forward_without_trace(learner: nn.Module, window: Sequence[Batch]) -> list[Mapping[str, Value]]:
+def factors_of(plan: Plan, outputs: Mapping[str, Value | Met]) -> Mapping[str, Tensor | float]:
+    """The factor of each term's weight that the learner's balance gives, without gradient; 1 where there is none."""
+    if BALANCE not in outputs:
+        return dict.fromkeys(plan, 1.0)
+    balance = outputs[BALANCE]
+    assert isinstance(balance, Tensor)
+    return dict(zip(plan, balance[0].detach().unbind(), strict=True))
+
+
+def _forward_without_trace(
+    learner: nn.Module, window: Sequence[Batch], targets: Sequence[Mapping[str, Tensor]]
+) -> list[Mapping[str, Value | Met]]:
     """The learner's outputs; its buffers and the random state stay, so that the second pass sees the same."""
-    buffers = [(buffer, buffer.clone()) for buffer in learner.buffers()]
+    memories = {id(b) for module in learner.modules() if isinstance(module, Remembers) for b in module.buffers()}
+    # A memory is large, and only written behind the update.
+    buffers = [(buffer, buffer.clone()) for buffer in learner.buffers() if id(buffer) not in memories]
     device = window[0].index.device
     with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        outputs = [learner(batch.inputs) for batch in window]
+        outputs = [learner(batch.inputs, target, batch) for batch, target in zip(window, targets, strict=True)]
         for buffer, before in buffers:
             buffer.copy_(before)
     return outputs
+
+
+def _student(value: Value | Met) -> Value:
+    return value.student if isinstance(value, Met) else value
+
+
+def _met(student: Value, parts: Sequence[Value | Met]) -> Value | Met:
+    """The joined student beside the joined teacher's side, where a head maps both."""
+    sides = [part.teacher for part in parts if isinstance(part, Met) and part.teacher is not None]
+    return Met(student, _joined(sides, learned=False)) if sides else student
 
 
 def _tensors(value: Value) -> tuple[Tensor, ...]:
     return (value,) if isinstance(value, Tensor) else value
 
 
-def _joined(parts: Sequence[Value]) -> Value:
+def _joined(parts: Sequence[Value], *, learned: bool) -> Value:
     columns = zip(*map(_tensors, parts), strict=True)
-    leaves = tuple(torch.cat(column).requires_grad_() for column in columns)
+    leaves = tuple(torch.cat(column).requires_grad_(learned) for column in columns)
     return leaves[0] if isinstance(parts[0], Tensor) else leaves
 
 

@@ -11,10 +11,14 @@ from torch.optim import Optimizer
 
 from distill.batch import Batch
 from distill.clock import Stopwatch
-from distill.pair import Teacher
+from distill.heads import Remembers
+from distill.numerics import gather_rows
+from distill.pair import BALANCE, Met, Teacher, Value
 from distill.plan import Plan, compare
 from distill.trainer.average import Average
-from distill.trainer.coupled import couple
+from distill.trainer.coupled import Coupled, couple, factors_of
+from distill.trainer.gradients import Probe, Shared, as_line, norms_and_cosines
+from distill.weighting import NormFactors
 
 LogLine = Mapping[str, object]
 
@@ -31,6 +35,8 @@ class Trainer:
     learning_rate: the multiplier of each group's own rate, after a (fractional) number of epochs.
     clip: largest norm of the whole gradient; None for no clipping.
     average: exponential moving average of the student, updated after each step; None for none.
+    shared: the layer at which the terms' gradients are compared; None where nobody asks.
+    gradients_every: steps between two comparisons for the log; None for none.
     """
 
     accelerator: Accelerator
@@ -41,14 +47,20 @@ class Trainer:
     learning_rate: Callable[[float], float] = lambda epoch: 1.0
     clip: float | None = None
     average: Average | None = None
+    shared: Shared | None = None
+    gradients_every: int | None = None
     steps: int = 0
     watch: Stopwatch = field(init=False)
     _pending: list[Tensor] = field(default_factory=list, init=False)
+    _factors: Mapping[str, Tensor | float] = field(default_factory=dict, init=False)
+    _gradients: tuple[Tensor, Tensor] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.watch = Stopwatch(self.accelerator.device)
         self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._remembering = [module for module in self.learner.modules() if isinstance(module, Remembers)]
+        self._norm_factors = [module for module in self.learner.modules() if isinstance(module, NormFactors)]
 
     def step(self, window: Sequence[Batch], epoch: float = 0.0) -> dict[str, Tensor]:
         """One update from a window's micro-batches; gives each term's mean over all examples, and the gradient norm.
@@ -61,21 +73,25 @@ class Trainer:
         for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * self.learning_rate(epoch)
         coupled = couple(self.plan, weights, window, self.learner, self._teach)
+        probe = self._probe()
         sums: dict[str, Tensor] = dict(coupled.sums)
         for position, batch in enumerate(window):
             targets = coupled.targets[position] if coupled.targets else self._teach(batch)
             last = position == len(window) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.learner):
-                outputs = self.learner(batch.inputs)
+                outputs = self.learner(batch.inputs, targets, batch)
                 losses = compare(coupled.alone, outputs, targets, batch)
-                total = coupled.surrogate(position, outputs) + sum(
-                    weights[name] * loss.sum() for name, loss in losses.items()
-                )
-                self.accelerator.backward(total * (self.accelerator.num_processes / count))
+                parts = self._weighted(weights, losses, coupled, position, outputs, batch)
+                if probe is not None:
+                    probe.add(parts, self._loss_scale())
+                self.accelerator.backward(sum(parts.values()) * (self.accelerator.num_processes / count))
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + loss.detach().sum()
         norm = self._update()
         means = self._reduced(sums, count)
+        self._factors = factors_of(self.plan, outputs)
+        if probe is not None:
+            self._compare_gradients(probe, count, means)
         self._pending.append(torch.stack([*means.values(), norm]))
         self.steps += 1
         return {**means, "gradient_norm": norm}
@@ -116,6 +132,48 @@ class Trainer:
             if after_epoch(epoch):
                 return
 
+    def _weighted(
+        self,
+        weights: Mapping[str, float],
+        losses: Mapping[str, Tensor],
+        coupled: Coupled,
+        position: int,
+        outputs: Mapping[str, Value | Met],
+        batch: Batch,
+    ) -> dict[str, Tensor]:
+        """What each term adds to this micro-batch's total: weight times (factor · loss + penalty), summed."""
+        parts = {name: weights[name] * loss.sum() for name, loss in losses.items()}
+        balance = outputs.get(BALANCE)
+        if not isinstance(balance, Tensor):
+            return {**parts, **coupled.surrogates(position, outputs)}
+        factors, penalties = (dict(zip(self.plan, row.unbind(), strict=True)) for row in balance)
+        parts = {name: factors[name] * part for name, part in parts.items()}
+        for name, surrogate in coupled.surrogates(position, outputs).items():
+            # The surrogate has the factor in it; the factor's own gradient needs the loss, once a window.
+            parts[name] = surrogate + (weights[name] * factors[name] * coupled.sums[name] if position == 0 else 0.0)
+        return {name: part + weights[name] * penalties[name] * len(batch) for name, part in parts.items()}
+
+    def _probe(self) -> Probe | None:
+        due = self.gradients_every is not None and self.steps % self.gradients_every == 0
+        return Probe(self.shared) if self.shared is not None and (due or self._norm_factors) else None
+
+    def _loss_scale(self) -> float:
+        return 1.0 if self.accelerator.scaler is None else float(self.accelerator.scaler.get_scale())
+
+    def _compare_gradients(self, probe: Probe, count: Tensor | int, means: Mapping[str, Tensor]) -> None:
+        gradients = probe.total()
+        if self.accelerator.num_processes > 1:
+            gradients = self.accelerator.reduce(gradients, reduction="sum")
+        norms, cosines = norms_and_cosines(gradients / count)
+        for module in self._norm_factors:
+            assert self.shared is not None
+            of_terms = dict(zip(self.shared.terms, norms.unbind(), strict=True))
+            zero = torch.zeros_like(norms[0])
+            losses = torch.stack([means[name] for name in self.plan])
+            module.follow(losses, torch.stack([of_terms.get(name, zero) for name in self.plan]))
+        if self.gradients_every is not None and self.steps % self.gradients_every == 0:
+            self._gradients = norms, cosines
+
     def _teach(self, batch: Batch) -> dict[str, Tensor]:
         if self.teacher is None or not self.teacher.tapped.taps:
             return {}
@@ -145,6 +203,8 @@ class Trainer:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self.clip, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        for module in self._remembering:
+            module.remember(lambda rows: gather_rows(rows)[0])
         if self.average is not None:
             self.average.update()
         return norm.detach().float()
@@ -170,7 +230,8 @@ class Trainer:
                     what = f"loss of term '{name}'" if name in self.plan else "gradient norm"
                     raise NotFinite(f"The {what} is {float(value)} at step {first + row + 1}.")
         means = dict(zip(names, map(float, rows.mean(0)), strict=True))
-        weights = {name: term.weight_at(progress) for name, term in self.plan.items()}
+        factors = {name: float(self._factors[name]) for name in self.plan}
+        weights = {name: term.weight_at(progress) * factors[name] for name, term in self.plan.items()}
         seconds, parts = self.watch.read()
         return {
             "step": self.steps,
@@ -183,4 +244,13 @@ class Trainer:
             "examples_per_second": examples * self.accelerator.num_processes / max(seconds, 1e-9),
             "teacher_share": parts.get("teacher", 0.0) / max(seconds, 1e-9),
             "wait_share": parts.get("wait", 0.0) / max(seconds, 1e-9),
+            **({} if all(factor == 1.0 for factor in factors.values()) else {"balance": factors}),
+            **self._gradient_line(),
         }
+
+    def _gradient_line(self) -> dict[str, object]:
+        if self._gradients is None or self.shared is None:
+            return {}
+        norms, cosines = self._gradients
+        self._gradients = None
+        return as_line(self.shared.terms, self.shared.layer, norms, cosines)

@@ -6,9 +6,10 @@ from distill.data import Digits, Mix
 from distill.heads import Conv1x1, Linear
 from distill.initialize import SelectWeights
 from distill.losses import FSP, KD, CrossEntropy, Hint, RKDDistance
-from distill.plan import Ramp, Term
+from distill.plan import Term
 from distill.recipe import SGD, AdamW, Constant, Cosine, LinearDecay, Model, Recipe, Stage, Steps
 from distill.view import View
+from distill.weighting import Ramp
 
 
 @pytest.fixture

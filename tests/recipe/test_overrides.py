@@ -9,9 +9,10 @@ from distill.data import Cifar10, Digits, Mix, Pets
 from distill.heads import MLP, Linear
 from distill.initialize import SelectWeights
 from distill.losses import KD, CrossEntropy, Hint
-from distill.plan import Ramp, Term
+from distill.plan import Term
 from distill.recipe import SGD, AdamW, Constant, Cosine, LinearDecay, Recipe, Steps, apply_overrides, override_names
 from distill.view import View
+from distill.weighting import Ramp
 
 
 def at(recipe: Any, path: str) -> Any:
@@ -35,7 +36,7 @@ def at(recipe: Any, path: str) -> Any:
         ("--plan.kd.loss KD(2)", "plan.kd.loss", KD(temperature=2.0)),
         ("--plan.kd.loss Hint", "plan.kd.loss", Hint()),
         ("--plan.kd.schedule none", "plan.kd.schedule", None),
-        ("--plan.hint.schedule.epochs 4", "plan.hint.schedule", Ramp(4)),
+        ("--plan.hint.schedule Ramp(4)", "plan.hint.schedule", Ramp(4)),
         ("--plan.hint.head MLP(layers=2,activation='gelu')", "plan.hint.head", MLP(layers=2, activation="gelu")),
         ("--plan.hint.head Linear(False)", "plan.hint.head", Linear(bias=False)),
         ("--plan.hint.student layer3", "plan.hint.student", "layer3"),

@@ -6,8 +6,9 @@ import pytest
 
 from distill.data import Digits
 from distill.losses import KD, CrossEntropy, Hint
-from distill.plan import Ramp, Term
+from distill.plan import Term
 from distill.recipe import SGD, Constant, Cosine, Model, Recipe, Stage, Steps
+from distill.weighting import Ramp
 
 STUDENT = Model("distill.models.cifar:resnet8")
 TASK = {"task": Term(CrossEntropy())}
@@ -71,7 +72,10 @@ def test_stages_stay_as_they_are(staged: Recipe) -> None:
         ({"plan": {"task": Term(CrossEntropy(), weight="1")}}, "plan.task.weight: expected a number, got '1'"),
         ({"plan": {"task": Term(CrossEntropy(), weight=0.0)}}, "All terms of the plan have weight 0"),
         ({"plan": {"task": Term(CrossEntropy)}}, r"plan.task.loss: expected a Loss, got the class CrossEntropy"),
-        ({"plan": {"task": Term(CrossEntropy(), schedule=Ramp(11))}}, "plan.task.schedule rises over 11 epochs of 10"),
+        (
+            {"plan": {"task": Term(CrossEntropy(), schedule=Ramp(11))}},
+            "plan.task.schedule still changes at epoch 11 of 10",
+        ),
         ({"initialize": "select"}, "initialize: expected an Initializer or none, got 'select'"),
         ({"allow_chance_teacher": True}, "allow_chance_teacher has no effect without a teacher"),
         ({"controls": ("plain",)}, "controls has no effect without a teacher"),

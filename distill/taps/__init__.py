@@ -1,0 +1,7 @@
+"""Reading a model's inner tensors."""
+
+from distill.taps.outputs import TapError as TapError
+from distill.taps.tapped import Inputs as Inputs
+from distill.taps.tapped import Tapped as Tapped
+from distill.taps.tapped import call as call
+from distill.taps.tapped import tappable as tappable
