@@ -1,19 +1,29 @@
 """What a transfer is worth on real images: ResNet-20 into ResNet-8 on CIFAR-10, equal budget, over seeds; as JSON.
 
 python benchmarks/quality.py --subset 10000 [--epochs 12] [--seeds 3] [--out benchmarks/results/quality.json]
+python benchmarks/quality.py --losses all [--losses KD,DKD,CRD] [--epochs 5] compares the methods of methods.py instead.
 
 Teacher and students see the same training images, in bf16. Each student has the same epochs, optimizer and seeds; its
-epoch is chosen on validation images and its test accuracy is read once. Interrupted, it goes on where it stopped.
+epoch is chosen on validation images and its test accuracy is read once. Interrupted, it goes on where it stopped, so
+several processes can share the methods of one root, and a last call with all of them collects.
 """
 
 import argparse
 import json
+import statistics
+import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from methods import TASK, plans
 from rich.console import Console
+from rich.table import Table
 
 from distill import KD, SGD, Cifar10, Cosine, CrossEntropy, Model, Recipe, SelectWeights, Term
+from distill.measure import machine, versions
+from distill.plan import Plan
 from distill.report import Report, to_json
 from distill.run import Options, train
 
@@ -53,6 +63,24 @@ def student_recipe(data: Cifar10, epochs: int, seeds: int) -> Recipe:
     )
 
 
+def method_recipe(data: Cifar10, name: str, plan: Plan, epochs: int, seeds: int) -> Recipe:
+    """The literature's optimizer and batch; the student starts at random and learns by this one method."""
+    teacher = Model("distill.models.cifar:resnet20", weights="runs/quality-teacher")
+    return Recipe(
+        name=name,
+        data=data,
+        teacher=teacher if any(term.needs_teacher for term in plan.values()) else None,
+        student=Model("distill.models.cifar:resnet8"),
+        plan=plan,
+        optimizer=SGD(lr=0.05, momentum=0.9, weight_decay=5e-4),
+        schedule=Cosine(warmup_epochs=0.5),
+        epochs=epochs,
+        batch_size=64,
+        precision="bf16",
+        repeats=seeds,
+    )
+
+
 def run(options: argparse.Namespace) -> tuple[Report, Report]:
     data = Cifar10(subset=options.subset, validation=2000)
     how, console = Options(root=options.root, resume=True), Console()
@@ -60,24 +88,88 @@ def run(options: argparse.Namespace) -> tuple[Report, Report]:
     return teacher, train(student_recipe(data, options.epochs, options.seeds), how, console)
 
 
+def run_methods(options: argparse.Namespace) -> dict[str, Any]:
+    """The teacher, the plain student and each method, as rows with their test accuracy under each seed."""
+    data = Cifar10(subset=options.subset, validation=2000)
+    how, console = Options(root=options.root, resume=True), Console()
+    known = {"plain": {"task": TASK}, **plans(options.subset, options.epochs)}
+    names = list(known) if options.losses == "all" else ["plain", *options.losses.split(",")]
+    teacher = train(teacher_recipe(data, options.teacher_epochs), how, console)
+    rows = {}
+    for name in names:
+        folder = "losses-" + "".join(letter if letter.isalnum() else "-" for letter in name.lower())
+        report = train(method_recipe(data, folder, known[name], options.epochs, options.seeds), how, console)
+        rows[name] = {
+            "test": [outcome.test["accuracy"] for outcome in report.outcomes],
+            "agreement": [outcome.agreement for outcome in report.outcomes],
+            "seconds": [outcome.seconds for outcome in report.outcomes],
+        }
+    return {"teacher": teacher.outcomes[0].test["accuracy"], "methods": rows}
+
+
+def gains(rows: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each method's accuracy and its gain over plain in points, paired by seed, best first."""
+    plain = rows["plain"]["test"]
+    found = []
+    for name, row in rows.items():
+        difference = [100 * (one - other) for one, other in zip(row["test"], plain, strict=True)]
+        found.append(
+            {
+                "method": name,
+                "accuracy": 100 * statistics.mean(row["test"]),
+                "spread": 100 * statistics.stdev(row["test"]),
+                "gain": statistics.mean(difference),
+                "gain_spread": statistics.stdev(difference),
+                "seconds": statistics.mean(row["seconds"]),
+            }
+        )
+    return sorted(found, key=lambda row: -row["accuracy"])
+
+
+def show(table_rows: Sequence[dict[str, Any]], teacher: float) -> None:
+    table = Table(title=f"Teacher {100 * teacher:.1f} % test accuracy", title_justify="left")
+    for column in ("method", "test accuracy %", "gain over plain, points", "seconds"):
+        table.add_column(column)
+    for row in table_rows:
+        accuracy = f"{row['accuracy']:.1f} ± {row['spread']:.1f}"
+        gain = "" if row["method"] == "plain" else f"{row['gain']:+.1f} ± {row['gain_spread']:.1f}"
+        table.add_row(row["method"], accuracy, gain, f"{row['seconds']:.0f}")
+    Console().print(table)
+
+
+def commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subset", type=int, default=10_000, help="training images, drawn class by class")
-    parser.add_argument("--epochs", type=int, default=12, help="of each student")
+    parser.add_argument("--losses", default=None, metavar="all|NAME,NAME", help="compare these methods")
+    parser.add_argument("--epochs", type=int, default=None, help="of each student; default 12, and 5 with --losses")
     parser.add_argument("--teacher-epochs", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--root", type=Path, default=Path("runs/quality"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "quality.json")
+    parser.add_argument("--out", type=Path, default=None, help="default: in results/")
     options = parser.parse_args()
+    options.epochs = options.epochs or (12 if options.losses is None else 5)
+    results = Path(__file__).parent / "results"
+    out = options.out or results / ("quality.json" if options.losses is None else "losses_quality.json")
     start = time.perf_counter()
-    teacher, students = run(options)
-    result = {
-        "setting": {name: str(value) for name, value in vars(options).items() if name not in ("root", "out")},
-        "seconds": time.perf_counter() - start,
-        "teacher": json.loads(to_json(teacher))["summary"],
-        "report": json.loads(to_json(students)),
-    }
-    options.out.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+    setting = {name: str(value) for name, value in vars(options).items() if name not in ("root", "out")}
+    if options.losses is None:
+        teacher, students = run(options)
+        found = {
+            "teacher": json.loads(to_json(teacher))["summary"],
+            "report": json.loads(to_json(students)),
+        }
+    else:
+        found = run_methods(options)
+        found["table"] = gains(found["methods"])
+        found |= {"commit": commit(), "machine": machine(), "versions": versions()}
+        show(found["table"], found["teacher"])
+    result = {"setting": setting, "seconds": time.perf_counter() - start, **found}
+    out.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
