@@ -1,5 +1,6 @@
 """From a recipe to what one student is trained from: data, models that fit them, and the student at its start."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from distill.initialize import Coverage
 from distill.models import Loaded, load_model
 from distill.pair import Teacher
 from distill.plan import Plan, Term, teacher_taps
-from distill.recipe import Model, Recipe
+from distill.recipe import Model, Recipe, to_json
 from distill.taps import Tapped
 from distill.view import View
 
@@ -73,7 +74,7 @@ def prepare(recipe: Recipe, splits: Splits, seed: int, root: Path) -> Parts:
     _check_teacher_classes(recipe, teacher, width, splits.classes, comparable)
     coverage = None if recipe.initialize is None else recipe.initialize(teacher.model, student.model)
     _check_heads(recipe, len(splits.train))
-    notes = _notes(teacher, student)
+    notes = (*_notes(teacher, student), *_split_notes(recipe, root))
     return Parts(recipe, splits, student.model, student_view, teacher.model, teacher_view, comparable, coverage, notes)
 
 
@@ -98,6 +99,23 @@ def _load(model: Model, splits: Splits, classes: int | None, root: Path) -> tupl
 
 def _notes(*models: Loaded) -> tuple[str, ...]:
     return tuple(model.note for model in models if model.note)
+
+
+def _split_notes(recipe: Recipe, root: Path) -> tuple[str, ...]:
+    """A warning where the run that trained the teacher cut the same data otherwise."""
+    assert recipe.teacher is not None
+    file = Path(_under_root(recipe.teacher.weights or "", root)) / "recipe.json"
+    if recipe.teacher.weights is None or not file.is_file():
+        return ()
+    theirs, ours = json.loads(file.read_text()).get("data", {}), json.loads(to_json(recipe))["data"]
+    cuts = [key for key in ("validation", "test", "split_seed") if theirs.get(key) != ours.get(key)]
+    if theirs.get("type") != ours["type"] or not cuts:
+        return ()
+    different = ", ".join(f"{key} {theirs.get(key)} for {ours.get(key)}" for key in cuts)
+    return (
+        f"Warning: the teacher's run cut {ours['type']} otherwise ({different}), so it may have been trained on this "
+        "run's validation and test examples. Give both the same data settings.",
+    )
 
 
 def _under_root(weights: str, root: Path) -> str:

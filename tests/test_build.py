@@ -21,6 +21,7 @@ from distill.prepare import load_splits, sample_batch
 from distill.recipe import SGD, Cosine, Model, Recipe, Stage
 from distill.trainer import Trainer
 from distill.view import View
+from distill.weighting import GradNorm, Uncertainty
 from tests.tiny import CLASSES, STUDENT, TEACHER, Blobs, TinyNet, net, on_cpu, pair_recipe, parts_of, plain_recipe
 
 HINT = Term(Hint(), student="layer1", teacher="layer1", head=Conv1x1())
@@ -85,6 +86,20 @@ def test_the_initialized_control_starts_from_the_teacher_and_learns_nothing_else
     assert control.teacher == recipe.teacher and control.initialize == SelectWeights()
     assert dict(control.plan) == {"task": Term(CrossEntropy(), weight=1.0)}
     assert not control.allow_chance_teacher and control.controls == ()
+
+
+def test_what_a_stage_freezes_is_trained_by_a_student_without_the_teachers_weights() -> None:
+    stages = (Stage("train", {"task": Term(CrossEntropy()), "kd": Term(KD())}, 1, SGD(lr=0.5), freeze=("layer1.*",)),)
+    recipe = pair_recipe(plan={}, optimizer=None, epochs=None, stages=stages, initialize=SelectWeights())
+    assert arm_recipe(recipe, "plain").stages[0].freeze == ()
+    assert arm_recipe(recipe, "initialized").stages[0].freeze == ("layer1.*",)
+
+
+def test_a_control_of_one_term_has_nothing_to_balance() -> None:
+    recipe = pair_recipe(balance=GradNorm(), compare_gradients_every=2, initialize=SelectWeights())
+    control = arm_recipe(recipe, "plain")
+    assert control.balance is None and control.compare_gradients_every is None
+    assert arm_recipe(recipe, "transferred").balance == GradNorm()
 
 
 def test_each_stage_of_a_control_keeps_its_budget_and_has_label_terms() -> None:
@@ -385,3 +400,36 @@ def test_an_empty_split_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Blobs, "load", lambda self, seed, mix: splits)
     with pytest.raises(ValueError, match=r"The validation split of Blobs is empty\. Give it examples"):
         load_splits(plain_recipe(), 0)
+
+
+# Heads and balance
+
+
+def test_a_balance_is_trained_without_weight_decay_and_kept_with_the_learner() -> None:
+    recipe = pair_recipe(balance=Uncertainty(), optimizer=SGD(lr=0.1, weight_decay=0.5))
+    trainer, learner = stage_trainer(parts_of(recipe), recipe.all_stages()[0], on_cpu(), 0)
+    decays = [group["weight_decay"] for group in trainer.optimizer.param_groups]
+    assert decays == [0.5, 0.0]
+    assert trainer.optimizer.param_groups[1]["params"][0].shape == (4,)
+    assert "balance.log_variance" in learner.state_dict()
+
+
+def test_heads_go_on_under_the_same_name_and_start_anew_where_the_layer_differs() -> None:
+    recipe = pair_recipe(plan={"hint": HINT, "kd": Term(KD())})
+    _, first = stage_trainer(parts_of(recipe), recipe.all_stages()[0], on_cpu(), 0)
+    other = pair_recipe(plan={"hint": replace(HINT, student="layer2", teacher="layer2"), "kd": Term(KD())})
+    heads = dict(first.heads.items())
+    with torch.no_grad():
+        for parameter in heads["hint"].parameters():
+            parameter.fill_(0.5)
+    _, again = stage_trainer(parts_of(recipe), recipe.all_stages()[0], on_cpu(), 1, heads)
+    assert equal(again.heads["hint"], heads["hint"])
+    _, elsewhere = stage_trainer(parts_of(other), other.all_stages()[0], on_cpu(), 1, heads)
+    assert not any(bool((parameter == 0.5).all()) for parameter in elsewhere.heads["hint"].parameters())
+
+
+def test_the_layer_of_a_comparison_is_found_where_it_is_asked_for() -> None:
+    for changes, found in (({}, False), ({"compare_gradients_every": 3}, True), ({"balance": GradNorm()}, True)):
+        recipe = pair_recipe(**changes)
+        trainer, _ = stage_trainer(parts_of(recipe), recipe.all_stages()[0], on_cpu(), 0)
+        assert (trainer.shared is not None) == found

@@ -10,12 +10,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from distill.describe import describe
-from distill.heads import Conv1x1
+from distill.heads import Contrast, Conv1x1
 from distill.initialize import CopyWeights, SelectWeights
-from distill.losses import FSP, KD, CrossEntropy, Hint, RKDDistance
+from distill.losses import CRD, FSP, KD, CrossEntropy, Hint, RKDDistance
 from distill.plan import Term
 from distill.recipe import SGD, AdamW, Model, Recipe, Stage
 from distill.view import View
+from distill.weighting import Ramp, Uncertainty
 from tests.tiny import on_cpu, pair_recipe, parts_of, plain_recipe
 
 TASK = {"task": Term(CrossEntropy())}
@@ -49,6 +50,24 @@ def test_both_models_have_their_size_cost_and_view() -> None:
     found = rows(pair_recipe(teacher=teacher, plan={"kd": Term(KD())}))
     assert found["student"] == ["tests.tiny:net", "none", "387", "0.0 M", "1x6x6"]
     assert found["teacher"] == ["tests.tiny:net", "none", "75,267", "64.1 M", "1x60x60"]
+
+
+def test_what_moves_or_balances_weights_and_which_heads_go_on_is_told() -> None:
+    stages = (
+        Stage("first", {"hint": HINT, "kd": Term(KD(), schedule=Ramp(2))}, 2, SGD(lr=0.1)),
+        Stage("second", {"hint": HINT, "task": Term(CrossEntropy())}, 1, SGD(lr=0.1)),
+    )
+    text = described(pair_recipe(plan={}, optimizer=None, epochs=None, stages=stages, balance=Uncertainty()))
+    assert "The weight of kd moves: Ramp(epochs=2)" in text
+    assert text.count("The terms are weighed against each other by Uncertainty(), on top of their weights.") == 2
+    assert text.count("Heads that go on from the stage before: hint") == 1
+    assert "weighed against" not in described(pair_recipe())
+
+
+def test_a_head_that_maps_both_sides_is_described() -> None:
+    head = Contrast(examples=36, width=4, negatives=3)
+    plan = {"crd": Term(CRD(), student="embedding", teacher="embedding", head=head), **TASK}
+    assert rows(pair_recipe(plan=plan))["crd"][-1] == str(8 * 4 + 4 + 16 * 4 + 4)
 
 
 def test_each_arrow_has_its_shapes_and_its_head() -> None:

@@ -82,6 +82,8 @@ def in_process() -> dict[str, Tensor]:
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_processes_make_the_same_student_as_one_by_every_loss(tmp_path: Path) -> None:
     first, second = run_processes(in_process, 2, tmp_path)
     assert len(first) > 50

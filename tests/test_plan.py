@@ -1,14 +1,19 @@
 """The dry run: heads are sized, shapes are checked, and what no loss reaches is named and frozen."""
 
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from distill.batch import Batch
-from distill.heads import Conv1x1, Linear
+from distill.heads import Conv1x1, Joint, Linear, Meeting
 from distill.losses import FSP, KD, CrossEntropy, Hint, RKDDistance
-from distill.pair import Teacher
+from distill.pair import Met, Teacher
 from distill.plan import Term, arrows, compare, connect
+from distill.taps import Tapped
 from distill.weighting import Ramp
 
 
@@ -89,6 +94,95 @@ def test_the_teacher_never_trains() -> None:
 def test_what_does_not_meet_is_refused_with_the_terms_name(term: Term, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         connect(Convs(8), Convs(4), {"x": term}, BATCH)
+
+
+@dataclass(frozen=True)
+class Sum(Joint):
+    """One learned scale for all taps."""
+
+    def __call__(self, student: Any, teacher: Any) -> nn.Module:
+        assert all(isinstance(size, torch.Size) for size in (*student, *teacher))
+        return Scaled()
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(self.scale * x for x in maps)
+
+
+@dataclass(frozen=True)
+class Both(Meeting):
+    """Maps both sides, and takes a number from the teacher's own weights."""
+
+    def __call__(self, student: torch.Size, teacher: torch.Size) -> nn.Module:
+        return Meets()
+
+
+class Meets(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.read = 0.0
+
+    def read_teacher(self, teacher: nn.Module) -> None:
+        if not isinstance(teacher, Convs):
+            raise ValueError("The teacher has no layer1.")
+        self.read = float(teacher.layer1.weight.sum())
+
+    def forward(self, student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.scale * student, teacher + batch.index[:, None, None, None]
+
+
+def test_a_joint_head_is_one_module_for_all_taps() -> None:
+    taps = ("layer1", "layer2")
+    plan = {"layers": Term(FSP(), student=taps, teacher=taps, head=Sum())}
+    teacher, learner = connect(Convs(4), Convs(4), plan, BATCH)
+    assert teacher is not None
+    student = Tapped(learner.student.model, taps)(BATCH.inputs)
+    value = learner(BATCH.inputs)["layers"]
+    assert isinstance(value, tuple)
+    for mapped, tap in zip(value, taps, strict=True):
+        torch.testing.assert_close(mapped, 2 * student[tap])
+
+
+def test_a_head_that_maps_both_sides_gives_the_loss_both() -> None:
+    """By hand: 2 s against t + index, whose mean squared difference is the loss."""
+    plan = {"hint": Term(Hint(), student="layer1", teacher="layer1", head=Both())}
+    guide, student = Convs(4), Convs(4)
+    teacher, learner = connect(guide, student, plan, BATCH)
+    assert teacher is not None
+    targets = teacher(BATCH.inputs)
+    outputs = learner(BATCH.inputs, targets, BATCH)
+    assert isinstance(outputs["hint"], Met)
+    loss = compare(plan, outputs, targets, BATCH)["hint"]
+    expected = 2 * student.layer1(BATCH.inputs) - guide.layer1(BATCH.inputs) - BATCH.index[:, None, None, None]
+    torch.testing.assert_close(loss, expected.square().mean((1, 2, 3)))
+    assert learner.heads["hint"].read == pytest.approx(float(guide.layer1.weight.sum()))
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        (Term(Hint(), student="layer1", teacher="layer1", head=Sum()), "Term 'x': Sum joins several taps of the"),
+        (
+            Term(FSP(), student=("layer1", "layer2"), teacher=("layer1", "layer2"), head=Both()),
+            "Term 'x': Both maps one tap of each side",
+        ),
+    ],
+)
+def test_a_head_for_another_number_of_taps_is_refused(term: Term, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        connect(Convs(4), Convs(4), {"x": term}, BATCH)
+
+
+def test_a_head_that_does_not_find_what_it_reads_of_the_teacher_names_its_term() -> None:
+    teacher = nn.Sequential(OrderedDict(layer1=nn.Conv2d(1, 4, 3, padding=1)))
+    with pytest.raises(ValueError, match="Term 'x': The teacher has no layer1"):
+        connect(teacher, Convs(4), {"x": Term(Hint(), student="layer1", teacher="layer1", head=Both())}, BATCH)
 
 
 def test_a_loss_that_averages_over_the_batch_is_refused() -> None:

@@ -41,3 +41,16 @@ def check_scope(name: str, scope: str) -> None:
     """Refuses a scope that does not exist. `name` is "RKDAngle.scope"."""
     if scope not in ("global", "local"):
         raise ValueError(f"{name} must be 'global' or 'local', got {scope!r}.")
+
+
+def are_maps(maps: object) -> TypeGuard[Sequence[Tensor]]:
+    """Whether these are two or more maps (B, C, H, W) of equally many examples."""
+    return (
+        isinstance(maps, Sequence) and len(maps) >= 2 and all(is_tensor(x, 4) and len(x) == len(maps[0]) for x in maps)
+    )
+
+
+def check_weight(name: str, value: float) -> None:
+    """Refuses a weight inside a loss that is not a finite number of at least zero. `name` is "DKD.target_weight"."""
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number of at least zero, got {value}.")

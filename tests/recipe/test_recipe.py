@@ -8,7 +8,7 @@ from distill.data import Digits
 from distill.losses import KD, CrossEntropy, Hint
 from distill.plan import Term
 from distill.recipe import SGD, Constant, Cosine, Model, Recipe, Stage, Steps
-from distill.weighting import Ramp
+from distill.weighting import Between, GradNorm, Ramp
 
 STUDENT = Model("distill.models.cifar:resnet8")
 TASK = {"task": Term(CrossEntropy())}
@@ -76,6 +76,18 @@ def test_stages_stay_as_they_are(staged: Recipe) -> None:
             {"plan": {"task": Term(CrossEntropy(), schedule=Ramp(11))}},
             "plan.task.schedule still changes at epoch 11 of 10",
         ),
+        (
+            {"plan": {"task": Term(CrossEntropy(), schedule=Between(start=10))}},
+            "plan.task.schedule still changes at epoch 10 of 10",
+        ),
+        (
+            {"plan": {"task": Term(CrossEntropy(), schedule=Between(start=2))}},
+            "All terms of the plan are off in epoch 1",
+        ),
+        ({"balance": GradNorm()}, "balance has no effect on a plan of one term"),
+        ({"compare_gradients_every": 5}, "compare_gradients_every has no effect on a plan of one term"),
+        ({"compare_gradients_every": 0}, "compare_gradients_every must be at least 1, got 0"),
+        ({"balance": "gradnorm"}, "balance: expected a Balance or none, got 'gradnorm'"),
         ({"initialize": "select"}, "initialize: expected an Initializer or none, got 'select'"),
         ({"allow_chance_teacher": True}, "allow_chance_teacher has no effect without a teacher"),
         ({"controls": ("plain",)}, "controls has no effect without a teacher"),

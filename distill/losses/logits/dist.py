@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from distill.batch import Batch
-from distill.losses.checks import check_positive, check_scope
+from distill.losses.checks import check_positive, check_scope, check_weight
 from distill.losses.kinds import Coupled, Scope
-from distill.losses.logits.kd import check_logits, check_weight
+from distill.losses.logits.kd import check_logits
 from distill.losses.rows import meeting_rows
 from distill.numerics import unit, widen
 

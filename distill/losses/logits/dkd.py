@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from distill.batch import Batch
-from distill.losses.checks import check_positive, mismatch, shape_of
-from distill.losses.logits.kd import check_logits, check_weight, softened_divergence
+from distill.losses.checks import check_positive, check_weight, mismatch, shape_of
+from distill.losses.logits.kd import check_logits, softened_divergence
 from distill.numerics import widen
 
 

@@ -34,12 +34,6 @@ def check_logits(loss: str, student: Tensor, teacher: Tensor, *, least: int = 2)
         raise mismatch(f"{loss} compares logits (B, K) of the same classes", student, teacher, way_out)
 
 
-def check_weight(name: str, value: float) -> None:
-    """Refuses a weight inside a loss that is not a finite number of at least zero. `name` is "DKD.target_weight"."""
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be a finite number of at least zero, got {value}.")
-
-
 def standardize_logits(logits_BK: Tensor) -> Tensor:
     """Each row (B, K) with mean 0 and unbiased standard deviation 1 over its classes; an even row becomes zeros."""
     centred_BK = logits_BK - logits_BK.mean(1, keepdim=True)

@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distill.batch import Batch
-from distill.losses.checks import check_positive
+from distill.losses.checks import check_positive, check_weight
 from distill.losses.logits.dkd import hard_labels, nontarget_logits, target_logits
-from distill.losses.logits.kd import check_logits, check_weight
+from distill.losses.logits.kd import check_logits
 from distill.numerics import widen
 
 

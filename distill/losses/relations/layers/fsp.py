@@ -14,7 +14,6 @@ Cost: moderate, O(B·C1·C2·H·W) a pair.
 Paper setting: weight 1, in a first stage of its own; then the student is trained on the task.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distill.batch import Batch
-from distill.losses.checks import is_tensor, mismatch
+from distill.losses.checks import are_maps, mismatch
 from distill.numerics import widen, without_autocast
 
 
@@ -52,7 +51,7 @@ class FSP:
 
     def __call__(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...], batch: Batch) -> Tensor:
         """The loss of each example, (B,)."""
-        if not (_are_maps(student) and _are_maps(teacher) and len(student) == len(teacher)):
+        if not (are_maps(student) and are_maps(teacher) and len(student) == len(teacher)):
             way_out = 'Tap several layers, as student=("layer1", "layer2").'
             raise mismatch(
                 "FSP compares equally long tuples of two or more maps (B, C, H, W)", student, teacher, way_out
@@ -61,9 +60,3 @@ class FSP:
             raise mismatch("FSP compares maps of equal channels", student, teacher, "Add head=Conv1x1().")
         pairs = zip(pairwise(map(widen, student)), pairwise(widen(x.detach()) for x in teacher), strict=True)
         return torch.stack([(flow(*one) - flow(*other)).square().sum((1, 2)) for one, other in pairs]).sum(0)
-
-
-def _are_maps(maps: object) -> bool:
-    return (
-        isinstance(maps, Sequence) and len(maps) >= 2 and all(is_tensor(x, 4) and len(x) == len(maps[0]) for x in maps)
-    )

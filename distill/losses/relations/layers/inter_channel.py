@@ -16,10 +16,10 @@ Paper setting: weight 2.5, the last feature map, head Conv1x1() (CIFAR-100, the 
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from distill.batch import Batch
 from distill.losses.checks import mismatch, same_examples
+from distill.losses.hints.attention_transfer import pooled
 from distill.numerics import unit, widen, without_autocast
 
 
@@ -49,8 +49,4 @@ class InterChannel:
             way_out = "Add head=Conv1x1()."
             raise mismatch("InterChannel compares maps (B, C, H, W) of equal channels", student, teacher, way_out)
         size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
-        return correlation_difference(_averaged(widen(student), size), _averaged(widen(teacher.detach()), size))
-
-
-def _averaged(map_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
-    return map_BCHW if map_BCHW.shape[2:] == size else F.adaptive_avg_pool2d(map_BCHW, size)
+        return correlation_difference(pooled(widen(student), size), pooled(widen(teacher.detach()), size))

@@ -20,7 +20,6 @@ Cost: heavy, O(B·min(C, H·W)³) for each layer and O(B·C²·k) for each pair.
 Paper setting: weight 1, rank=1, the last map of each stage.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -29,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distill.batch import Batch
-from distill.losses.checks import is_tensor, mismatch
+from distill.losses.checks import are_maps, mismatch
 from distill.numerics import unit, widen, without_autocast
 
 _MORE = 3  # vectors that the student offers beyond the teacher's
@@ -115,7 +114,7 @@ class SingularVectors:
 
     def __call__(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...], batch: Batch) -> Tensor:
         """The loss of each example, (B,)."""
-        if not (_are_maps(student) and _are_maps(teacher) and len(student) == len(teacher)):
+        if not (are_maps(student) and are_maps(teacher) and len(student) == len(teacher)):
             way_out = 'Tap several layers, as student=("layer1", "layer2").'
             needs = "SingularVectors compares equally long tuples of two or more maps (B, C, H, W)"
             raise mismatch(needs, student, teacher, way_out)
@@ -139,9 +138,3 @@ def _directions(student_BCHW: Tensor, teacher_BCHW: Tensor, rank: int) -> tuple[
     _, student_BCM = right_singular_vectors(student_BCHW, rank + _MORE)
     weights_B1K = unit(values_BK)[:, None]
     return aligned(student_BCM, teacher_BCK) * weights_B1K, teacher_BCK * weights_B1K
-
-
-def _are_maps(maps: object) -> bool:
-    return (
-        isinstance(maps, Sequence) and len(maps) >= 2 and all(is_tensor(x, 4) and len(x) == len(maps[0]) for x in maps)
-    )
