@@ -1,7 +1,9 @@
 """Which terms pull the student the same way: each term's gradient at the last layer that all of them reach."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from distill.plan import Plan, compare
 
 @dataclass(frozen=True)
 class Shared:
-    """The last layer of the student that every term reaches which reaches the student at all.
+    """The last layer with a weight matrix or kernel that every term reaches which reaches the student at all.
 
     layer: its path. parameters: its own, in the learner. terms: those terms, in the plan's order.
     """
@@ -35,7 +37,9 @@ def shared_layer(teacher: Teacher | None, learner: Learner, plan: Plan, sample: 
     named = [(name, p) for name, p in learner.student.model.named_parameters() if p.requires_grad]
     reached: dict[str, set[str]] = {}
     with torch.enable_grad():
-        losses = compare(plan, learner(sample.inputs, targets, sample), targets, sample)
+        with _calls(learner.student.model) as calls:
+            outputs = learner(sample.inputs, targets, sample)
+        losses = compare(plan, outputs, targets, sample)
         for term, loss in losses.items():
             if plan[term].weight > 0 and loss.requires_grad:
                 found = torch.autograd.grad(loss.sum(), [p for _, p in named], allow_unused=True, retain_graph=True)
@@ -49,9 +53,27 @@ def shared_layer(teacher: Teacher | None, learner: Learner, plan: Plan, sample: 
     common = set.intersection(*reached.values())
     if not common:
         raise ValueError(f"No layer of the student is reached by all of {', '.join(reached)}.")
-    layer = [name for name, _ in named if name in common][-1].rpartition(".")[0]
+    matrices = {name.rpartition(".")[0] for name, p in named if name in common and p.ndim > 1}
+    layers = matrices or {name.rpartition(".")[0] for name in common}
+    layer = max(layers, key=lambda path: calls.index(path) if path in calls else -1)
     own = [parameter for name, parameter in named if name in common and name.rpartition(".")[0] == layer]
     return Shared(layer, tuple(own), tuple(reached))
+
+
+@contextmanager
+def _calls(model: nn.Module) -> Iterator[list[str]]:
+    """The paths of the model's modules in the order in which they are called meanwhile."""
+    calls: list[str] = []
+
+    def note(path: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda module, args, output: calls.append(path)
+
+    handles = [module.register_forward_hook(note(path)) for path, module in model.named_modules()]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class Probe:

@@ -1,6 +1,6 @@
 """Digits: a ResNet-8x4 into a ResNet-8 of half width, a sixtieth of its size. Train digits_teacher.py first.
 
-There are 359 images to train on, few enough that what the teacher knows of them is worth something. The student starts
+There are 360 images to train on, few enough that what the teacher knows of them is worth something. The student starts
 from evenly chosen weights of the teacher and learns its soft answers. All was chosen on the validation images, under
 seeds that are not used here: the learning rate is the one that suits the plain student best, and the epochs are enough
 for it (with twice as many it gains 0.3 points).

@@ -197,3 +197,21 @@ def test_the_layer_is_the_deepest_that_all_terms_reach() -> None:
     plan = {"kd": Term(KD()), "hint": Term(Hint(), student="b", teacher="b")}
     guide, learner = connect(Deep(), Deep(), plan, batch_of(4))
     assert shared_layer(guide, learner, plan, batch_of(4)).layer == "b"
+
+
+def test_the_layer_is_the_last_that_is_called_and_has_a_matrix() -> None:
+    """The shortcut's layer stands last in the module, and is called first; a norm has no matrix."""
+
+    class Shortcut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.norm, self.shortcut = nn.Linear(6, 4), nn.LayerNorm(4), nn.Linear(6, 4)
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            aside = self.shortcut(x)
+            return self.fc(self.norm(self.a(x)) + aside)
+
+    plan: Plan = {"kd": Term(KD()), "hint": Term(Hint(), student="fc:input", teacher="fc:input")}
+    guide, learner = connect(Shortcut(), Shortcut(), plan, batch_of(4))
+    assert shared_layer(guide, learner, plan, batch_of(4)).layer == "a"
