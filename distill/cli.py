@@ -11,7 +11,9 @@ from typing import NoReturn
 from rich.console import Console
 
 from distill.guide import show, show_table
+from distill.match import RULES
 from distill.messages import nearest, one_line
+from distill.propose import Matching
 from distill.recipe import Recipe, apply_overrides, override_names, read_recipe
 from distill.run import Options, plan, train
 
@@ -105,7 +107,7 @@ def _run(command: str, recipes: Sequence[Recipe], words: Sequence[str]) -> None:
     console = Console(highlight=False)
     for recipe in changed:
         if command == "plan":
-            plan(recipe, how, console)
+            plan(recipe, how, console, _matching(options))
         else:
             train(recipe, how, console)
 
@@ -142,7 +144,24 @@ def _options(command: str) -> argparse.ArgumentParser:
         help="let a recipe.json name classes of this module",
     )
     add("--debug", action="store_true", help="show the traceback of an error")
+    if command == "plan":
+        add(
+            "--match",
+            nargs="?",
+            const="auto",
+            choices=RULES,
+            help="propose which layers learn from each other: the most alike in order (auto), or by a rule",
+        )
+        add("--arrows", type=int, metavar="N", help="with --match: number of pairs; default: 4, or as many as fit")
+        add("--batches", type=int, metavar="N", help="with --match: batches of up to 16 examples; default: 4")
     return parser
+
+
+def _matching(options: argparse.Namespace) -> Matching | None:
+    given = {name: value for name in ("arrows", "batches") if (value := getattr(options, name)) is not None}
+    if options.match is None and given:
+        raise ValueError(f"--{next(iter(given))} has no effect without --match. Add it, or leave this out.")
+    return None if options.match is None else Matching(options.match, **given)
 
 
 def _help(parser: argparse.ArgumentParser, recipes: Sequence[Recipe]) -> None:

@@ -20,7 +20,9 @@ from distill.evaluate import Predictions, evaluate
 from distill.fit import fit_arm
 from distill.folder import check_folder, open_folder, write_whole
 from distill.models import save_student
+from distill.picture import check_pictures
 from distill.prepare import Parts, load_splits, prepare
+from distill.propose import Matching, propose
 from distill.recipe import Recipe
 from distill.report import Outcome, Report, markdown, render
 from distill.report import from_json as report_from_json
@@ -87,18 +89,25 @@ def _shown(report: Report, folder: Path, console: Console) -> Report:
     return report
 
 
-def plan(recipe: Recipe, options: Options, console: Console) -> None:
-    """Print what a recipe would do: models, arrows, heads, coverage, memory and steps; nothing is trained or written.
+def plan(recipe: Recipe, options: Options, console: Console, matching: Matching | None = None) -> None:
+    """Print what a recipe would do: models, arrows, heads, coverage, memory and steps; nothing is trained.
+
+    matching: also propose which layers could learn from each other, and write the proposal beside the run's folder as
+    NAME.match.json and NAME.match.png; without it nothing is written.
 
     Raises:
         ValueError: something does not fit; named.
     """
+    if matching is not None:
+        check_pictures()
     accelerator = make_accelerator(recipe)
     console.quiet = not accelerator.is_main_process
     parts = prepare(recipe, load_splits(recipe, recipe.seed), recipe.seed, options.root)
     console.print(describe(parts, accelerator), markup=False, highlight=False, soft_wrap=True)
     if parts.coverage is not None:
         console.print(parts.coverage.table())
+    if matching is not None:
+        propose(parts, accelerator, matching, options.root / recipe.name, console)
 
 
 def _arm(

@@ -6,15 +6,16 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "distill"
 
 FLOORS = {
-    "batch": 0, "numerics": 0, "view": 0, "clock": 0, "bar": 0, "journal": 0, "messages": 0,
+    "batch": 0, "numerics": 0, "view": 0, "clock": 0, "bar": 0, "journal": 0, "messages": 0, "picture": 0,
     "losses": 1, "heads": 1, "taps": 1, "models": 1, "metrics": 1, "measure": 1, "data": 1, "initialize": 1,
+    "similarity": 1,
     "pair": 2, "weighting": 2, "guide": 2,
     "plan": 3,
-    "recipe": 4, "trainer": 4, "evaluate": 4, "checkpoint": 4,
+    "match": 4, "recipe": 4, "trainer": 4, "evaluate": 4, "checkpoint": 4,
     "prepare": 5, "folder": 5,
     "build": 6, "report": 6,
     "fit": 7, "describe": 7,
-    "result": 8,
+    "result": 8, "propose": 8,
     "run": 9,
     "cli": 10, "__main__": 11, "__init__": 11,
 }  # fmt: skip

@@ -3,5 +3,6 @@
 from distill.taps.outputs import TapError as TapError
 from distill.taps.tapped import Inputs as Inputs
 from distill.taps.tapped import Tapped as Tapped
+from distill.taps.tapped import accepted_names as accepted_names
 from distill.taps.tapped import call as call
 from distill.taps.tapped import tappable as tappable

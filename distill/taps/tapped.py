@@ -48,7 +48,7 @@ class Tapped(nn.Module):
         self.model = model
         self.view = view
         self.taps = tuple(dict.fromkeys(taps))
-        self._accepts = _accepted_names(model)
+        self._accepts = accepted_names(model)
         self._stop = stop and not any(tap.partition(":")[0] in _MODEL_TAPS for tap in self.taps)
         self._last: str | None = None
         self._live = False
@@ -188,7 +188,8 @@ def call(model: nn.Module, inputs: Inputs, accepted: frozenset[str] | None) -> A
     return model(**{name: value for name, value in inputs.items() if accepted is None or name in accepted})
 
 
-def _accepted_names(model: nn.Module) -> frozenset[str] | None:
+def accepted_names(model: nn.Module) -> frozenset[str] | None:
+    """What the model's forward takes by name; None where it takes anything."""
     parameters = inspect.signature(model.forward).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None

@@ -1,0 +1,85 @@
+"""The head that an arrow needs to bring the student's shape to the teacher's, if one can."""
+
+from dataclasses import dataclass, fields
+
+import torch
+
+from distill.heads import Conv1x1, Linear, Regressor
+from distill.match.candidates import Candidate
+
+_RESIZING = 0.1
+_IMPOSSIBLE = 100.0
+
+
+@dataclass(frozen=True)
+class Joining:
+    """What joins two taps.
+
+    head: None for equal shapes, which need none, and where no head can.
+    parameters: of the head. reason: why no head can join them; empty where they can be joined.
+    """
+
+    head: Conv1x1 | Linear | Regressor | None = None
+    parameters: int = 0
+    reason: str = ""
+
+    @property
+    def possible(self) -> bool:
+        """Whether the two taps can meet."""
+        return not self.reason
+
+    @property
+    def cost(self) -> float:
+        """What the pair's CKA must make up for to be chosen: a map that a head resizes 0.1, no head more than all CKA.
+
+        With 0.1, layers of one resolution meet unless others are clearly more alike; it finds more of the kept blocks
+        of a network of which some were left out (tests/test_match.py).
+        """
+        if not self.possible:
+            return _IMPOSSIBLE
+        return _RESIZING if isinstance(self.head, Regressor) else 0.0
+
+    @property
+    def written(self) -> str:
+        """The head as it stands in a recipe; empty for none."""
+        if self.head is None:
+            return ""
+        given = [(field, getattr(self.head, field.name)) for field in fields(self.head)]
+        settings = ", ".join(f"{field.name}={value!r}" for field, value in given if value != field.default)
+        return f"{type(self.head).__name__}({settings})"
+
+
+def join(student: Candidate, teacher: Candidate) -> Joining:
+    """The head for two taps, or why there is none.
+
+    Maps (C, H, W) of one size take `Conv1x1`, of other sizes `Regressor`, without its ReLU where the teacher's values
+    go below zero; embeddings (D) and tokens (T, D) of one length take `Linear`.
+    """
+    if student.shape == teacher.shape:
+        return Joining()
+    forms = len(student.shape), len(teacher.shape)
+    if forms == (3, 3) and student.shape[1:] == teacher.shape[1:]:
+        return _sized(Conv1x1(), student, teacher)
+    if forms == (3, 3):
+        return _sized(Regressor(relu=teacher.nonnegative), student, teacher)
+    if forms == (1, 1) or (forms == (2, 2) and student.shape[0] == teacher.shape[0]):
+        return _sized(Linear(), student, teacher)
+    if forms == (2, 2):
+        return Joining(reason=f"tokens of different length: {student.shape[0]} and {teacher.shape[0]}")
+    return Joining(reason=f"no head joins {_form(student)} and {_form(teacher)}")
+
+
+def _sized(head: Conv1x1 | Linear | Regressor, student: Candidate, teacher: Candidate) -> Joining:
+    try:
+        with torch.device("meta"):  # neither memory nor random numbers
+            module = head(torch.Size((2, *student.shape)), torch.Size((2, *teacher.shape)))
+    except ValueError as error:
+        assert isinstance(head, Regressor), error
+        return Joining(reason="the student's map is smaller, but not half the teacher's")
+    return Joining(head, sum(parameter.numel() for parameter in module.parameters()))
+
+
+def _form(candidate: Candidate) -> str:
+    names = {1: "an embedding", 2: "tokens", 3: "a map"}
+    size = "x".join(map(str, candidate.shape)) or "scalar"
+    return f"{names.get(len(candidate.shape), 'a tensor')} {size}"

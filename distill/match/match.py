@@ -1,0 +1,162 @@
+"""A proposal which layer of the student learns from which layer of the teacher, with all that a recipe needs of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch.distributed as dist
+from rich.markup import escape
+from rich.table import Table
+from torch import nn
+
+from distill.losses import Hint
+from distill.match.candidates import Candidate, candidates
+from distill.match.joining import Joining, join
+from distill.match.pairing import Rule, pairs_of
+from distill.match.similarities import Similarities, similarities
+from distill.plan import Term
+from distill.taps import Inputs
+
+_ARROWS = 4
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One arrow that is proposed: its name as a term, both taps, their CKA, and the head that joins them."""
+
+    name: str
+    student: Candidate
+    teacher: Candidate
+    cka: float
+    joining: Joining
+
+    @property
+    def line(self) -> str:
+        """What to paste into a recipe's plan; a comment where no head can join the two."""
+        head = f", head={self.joining.written}" if self.joining.head else ""
+        taps = f'student="{self.student.tap}", teacher="{self.teacher.tap}"'
+        if self.joining.possible:
+            return f'"{self.name}": Term(Hint(), {taps}{head}),'
+        return f"# {self.name}: {taps} can't meet, {self.joining.reason}"
+
+    @property
+    def term(self) -> Term:
+        """The same as a term with `Hint`, for a recipe that is made in Python."""
+        return Term(Hint(), student=self.student.tap, teacher=self.teacher.tap, head=self.joining.head)
+
+
+@dataclass(frozen=True)
+class Match:
+    """The pairs that a rule chose, from the similarities of all candidates."""
+
+    rule: Rule
+    pairs: tuple[Pair, ...]
+    similarities: Similarities
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Lines to paste into a recipe's plan, one for each pair."""
+        return tuple(pair.line for pair in self.pairs)
+
+    def terms(self) -> dict[str, Term]:
+        """The pairs that can be joined, as terms of a plan: `plan={**terms, **match.terms()}`."""
+        return {pair.name: pair.term for pair in self.pairs if pair.joining.possible}
+
+    def table(self) -> Table:
+        """One row for each pair, with CKA, shapes, head and its parameters."""
+        table = Table(title=f"Layers that match, by rule {self.rule}", title_justify="left")
+        for column in ("arrow", "student", "shape", "teacher", "shape", "CKA", "head", "parameters"):
+            number = column in ("CKA", "parameters")
+            table.add_column(column, overflow="fold", no_wrap=number, justify="right" if number else "left")
+        for pair in self.pairs:
+            sides = (cell for side in (pair.student, pair.teacher) for cell in (side.tap, _shape(side)))
+            head = pair.joining.written or ("none needed" if pair.joining.possible else f"none: {pair.joining.reason}")
+            cells = (pair.name, *sides, f"{pair.cka:.3f}", head, f"{pair.joining.parameters:,}")
+            table.add_row(*map(escape, cells), style=None if pair.joining.possible else "yellow")
+        return table
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: the rule, the pairs, the lines, and CKA of all candidates (rows are the student's)."""
+        found = self.similarities
+        return {
+            "rule": self.rule,
+            "pairs": [
+                {
+                    "name": pair.name,
+                    "student": pair.student.tap,
+                    "student_shape": list(pair.student.shape),
+                    "teacher": pair.teacher.tap,
+                    "teacher_shape": list(pair.teacher.shape),
+                    "cka": pair.cka,
+                    "head": pair.joining.written or None,
+                    "head_parameters": pair.joining.parameters,
+                    "reason": pair.joining.reason,
+                }
+                for pair in self.pairs
+            ],
+            "lines": list(self.lines),
+            "student": [{"tap": one.tap, "shape": list(one.shape)} for one in found.student],
+            "teacher": [{"tap": one.tap, "shape": list(one.shape)} for one in found.teacher],
+            "cka": [list(row) for row in found.cka],
+        }
+
+
+def match(
+    teacher: nn.Module,
+    student: nn.Module,
+    batches: Sequence[Inputs],
+    *,
+    rule: Rule = "auto",
+    arrows: int | None = None,
+    most: int = 24,
+    teacher_view: nn.Module | None = None,
+    student_view: nn.Module | None = None,
+) -> Match:
+    """Pairs of layers to learn from each other, from linear CKA between all candidate taps on a few batches.
+
+    batches: inputs of four or more examples each, the same on every process, which share them out. rule: see
+    `pairs_of`. arrows: how many pairs; None for four, or as many as fit. most: how many taps of each model are
+    compared (see `candidates`). teacher_view, student_view: turn the inputs into what each model sees.
+
+    By the rule "auto" a pair that no head can join is proposed only where there is no other, and maps of different
+    sizes, which need a head that resizes, only where their CKA is 0.1 above that of others.
+
+    The student is compared as it stands: of one that is neither trained nor started from the teacher, CKA tells what
+    random layers keep of the input, not what they will learn. Padding counts as if it were content.
+
+    Raises:
+        ValueError: no batch, or one of fewer than four examples; more arrows than taps; a tap that is not finite.
+    """
+    if not batches:
+        raise ValueError("Layers are matched on batches of examples, got none. Give at least one.")
+    students = candidates(student, batches[0], view=student_view, most=most)
+    teachers = candidates(teacher, batches[0], view=teacher_view, most=most)
+    arrows = min(_ARROWS, len(students), len(teachers)) if arrows is None else arrows
+    pairs_of(rule, [[0.0] * len(teachers)] * len(students), arrows)  # refuses before the work
+    found = similarities(
+        teacher,
+        student,
+        _share(batches),
+        teacher_taps=teachers,
+        student_taps=students,
+        teacher_view=teacher_view,
+        student_view=student_view,
+    )
+    joinings = [[join(one, other) for other in teachers] for one in students]
+    chosen = pairs_of(rule, found.cka, arrows, [[joining.cost for joining in row] for row in joinings])
+    pairs = tuple(
+        Pair(f"match{number}", students[s], teachers[t], found.cka[s][t], joinings[s][t])
+        for number, (s, t) in enumerate(chosen, 1)
+    )
+    return Match(rule, pairs, found)
+
+
+def _share(batches: Sequence[Inputs]) -> Sequence[Inputs]:
+    """This process's batches."""
+    if dist.is_available() and dist.is_initialized():
+        return batches[dist.get_rank() :: dist.get_world_size()]
+    return batches
+
+
+def _shape(candidate: Candidate) -> str:
+    return "x".join(map(str, candidate.shape)) or "scalar"

@@ -1,0 +1,70 @@
+"""The similarity of all candidate taps of a student with all of a teacher, in memory that the batches do not add to."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from distill.match.candidates import Candidate
+from distill.measure import evaluating
+from distill.similarity import CkaSums, gram_vector
+from distill.taps import Inputs, Tapped
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """Linear CKA of each tap of the student (a row) with each tap of the teacher (a column)."""
+
+    student: tuple[Candidate, ...]
+    teacher: tuple[Candidate, ...]
+    cka: tuple[tuple[float, ...], ...]
+
+
+def similarities(
+    teacher: nn.Module,
+    student: nn.Module,
+    batches: Iterable[Inputs],
+    *,
+    teacher_taps: Sequence[Candidate],
+    student_taps: Sequence[Candidate],
+    teacher_view: nn.Module | None = None,
+    student_view: nn.Module | None = None,
+) -> Similarities:
+    """The minibatch estimate of linear CKA (see `distill.similarity`) over the batches of all processes.
+
+    batches: those of this process, each of four or more examples; a process may have none. Both models are run in
+    evaluation mode and without gradient, one after the other; the features of one batch and one model are held at a
+    time, and of each tap the products of its examples.
+
+    Raises:
+        ValueError: a batch has fewer than four examples, or a tap gives values that are not finite.
+    """
+    guide = Tapped(teacher, [one.tap for one in teacher_taps], view=teacher_view)
+    tapped = Tapped(student, [one.tap for one in student_taps], view=student_view)
+    sums = CkaSums.zeros(len(student_taps), len(teacher_taps)).to(_device(student))
+    try:
+        with evaluating(teacher), evaluating(student), torch.no_grad():
+            for inputs in batches:
+                sums = sums + CkaSums.of_grams(_grams(tapped, inputs), _grams(guide, inputs))
+    finally:
+        guide.close()
+        tapped.close()
+    sums = sums.over_ranks().to("cpu")
+    for role, taps, own in (("student", student_taps, sums.student), ("teacher", teacher_taps, sums.teacher)):
+        for one, value in zip(taps, own.tolist(), strict=True):
+            if not torch.isfinite(torch.tensor(value)):
+                raise ValueError(
+                    f"Tap '{one.tap}' of the {role} gives values that are not finite. Check the {role}'s weights and "
+                    "view."
+                )
+    return Similarities(tuple(student_taps), tuple(teacher_taps), tuple(map(tuple, sums.cka().tolist())))
+
+
+def _grams(tapped: Tapped, inputs: Inputs) -> list[Tensor]:
+    features = tapped(inputs)
+    return [gram_vector(features.pop(tap)) for tap in tapped.taps]
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
