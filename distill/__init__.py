@@ -22,8 +22,11 @@ from distill.heads import Regressor as Regressor
 from distill.heads import ReviewFusion as ReviewFusion
 from distill.heads import StageClassifier as StageClassifier
 from distill.heads import VIDRegressor as VIDRegressor
+from distill.initialize import AverageLayers as AverageLayers
 from distill.initialize import CopyWeights as CopyWeights
+from distill.initialize import Grow as Grow
 from distill.initialize import SelectWeights as SelectWeights
+from distill.initialize import SkipLayers as SkipLayers
 from distill.losses import CRD as CRD
 from distill.losses import DIST as DIST
 from distill.losses import DKD as DKD

@@ -11,7 +11,7 @@ from torch import nn
 from distill.batch import Batch
 from distill.data import Splits, collate
 from distill.heads import Contrast, Factors, Paraphraser
-from distill.initialize import Coverage
+from distill.initialize import AverageLayers, CopyWeights, Coverage, SelectWeights, SkipLayers
 from distill.models import Loaded, load_model
 from distill.pair import Teacher
 from distill.plan import Plan, Term, teacher_taps
@@ -72,6 +72,8 @@ def prepare(recipe: Recipe, splits: Splits, seed: int, root: Path) -> Parts:
     named = teacher.classes is not None
     comparable = width == classes and (not named or tuple(teacher.classes or ()) == splits.classes)
     _check_teacher_classes(recipe, teacher, width, splits.classes, comparable)
+    if width == classes and not comparable:
+        _check_kept_classifier(recipe, teacher, splits.classes)
     coverage = None if recipe.initialize is None else recipe.initialize(teacher.model, student.model)
     _check_heads(recipe, len(splits.train))
     notes = (*_notes(teacher, student), *_split_notes(recipe, root))
@@ -149,12 +151,24 @@ def _check_teacher_classes(
             f"logits can't be "
             "compared. Fine-tune the teacher on these classes first, or use its inner taps only."
         )
+    raise ValueError(f"{_first_difference(recipe, teacher, classes)} Give both the same classes in the same order.")
+
+
+def _check_kept_classifier(recipe: Recipe, teacher: Loaded, classes: tuple[str, ...]) -> None:
+    """Refuse a start from a classifier whose classes are as many, but others."""
+    start = recipe.initialize
+    if isinstance(start, CopyWeights | SkipLayers | AverageLayers | SelectWeights) and start.keep_classifier:
+        raise ValueError(
+            f"{_first_difference(recipe, teacher, classes)} Write {type(start).__name__}(keep_classifier=False), so "
+            "that the student does not start from its classifier."
+        )
+
+
+def _first_difference(recipe: Recipe, teacher: Loaded, classes: tuple[str, ...]) -> str:
+    assert recipe.teacher is not None
     pairs = zip(teacher.classes or (), classes, strict=True)
     number, (theirs, ours) = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])
-    raise ValueError(
-        f"Teacher {recipe.teacher.source} and the data name class {number} differently: {theirs!r} and {ours!r}. "
-        "Give both the same classes in the same order."
-    )
+    return f"Teacher {recipe.teacher.source} and the data name class {number} differently: {theirs!r} and {ours!r}."
 
 
 def _check_heads(recipe: Recipe, examples: int) -> None:

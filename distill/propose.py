@@ -62,7 +62,7 @@ def propose(parts: Parts, accelerator: Accelerator, matching: Matching, folder: 
         table, picture = (folder.with_name(f"{folder.name}.match.{kind}") for kind in ("json", "png"))
         names = [str(one) for one in found.similarities.student], [str(one) for one in found.similarities.teacher]
         marks = [(names[0].index(str(pair.student)), names[1].index(str(pair.teacher))) for pair in found.pairs]
-        title = f"{recipe.name}: pairs by rule {found.rule}, on {data}"
+        title = f"{recipe.name}: pairs by rule {found.rule},\non {data}"
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             write_whole(table, json.dumps({**found.to_json(), "data": data}, indent=2))

@@ -7,13 +7,14 @@ import pytest
 
 from distill.data import Digits
 from distill.heads import Contrast, Factors, Paraphraser
+from distill.initialize import AverageLayers, CopyWeights, Initializer, SelectWeights, SkipLayers
 from distill.losses import CRD, FactorTransfer, Hint
 from distill.models import save_student
 from distill.plan import Plan, Term
 from distill.prepare import load_splits, prepare
 from distill.recipe import SGD, Model, Recipe, Stage, to_json
 from distill.result import student_config
-from tests.tiny import pair_recipe, parts_of
+from tests.tiny import STUDENT, Blobs, pair_recipe, parts_of
 
 SMALL = Model("distill.models.cifar:resnet8", arguments={"width": 4})
 
@@ -69,3 +70,19 @@ def test_a_teacher_whose_run_cut_the_data_otherwise_is_told(tmp_path: Path) -> N
     other = digits(Digits(), "runs/teacher")
     notes = " ".join(prepare(other, load_splits(other, 0), 0, tmp_path).notes)
     assert "Warning: the teacher's run cut Digits otherwise (validation 0.3 for 0.2, test 0.5 for 0.2)" in notes
+
+
+@pytest.mark.parametrize("start", [CopyWeights(), SkipLayers(), AverageLayers(), SelectWeights()])
+def test_a_start_from_a_classifier_of_other_classes_is_refused(start: Initializer, tmp_path: Path) -> None:
+    """As many classes under other names: the hint reads no logits, so nothing else would notice."""
+    other = replace(pair_recipe(), data=Blobs(classes=("ant", "cat", "bee")), teacher=STUDENT)
+    parts = parts_of(other)
+    save_student(tmp_path / "teacher" / "student", parts.student, student_config(parts))
+    hint = Term(Hint(), student="layer2", teacher="layer2")
+    teacher = replace(STUDENT, weights="runs/teacher")
+    recipe = pair_recipe(teacher=teacher, plan={"hint": hint}, initialize=start)
+    with pytest.raises(ValueError, match=r"class 1 differently: 'cat' and 'bee'\. Write \w+\(keep_classifier=False\)"):
+        prepare(recipe, load_splits(recipe, 0), 0, tmp_path)
+    if isinstance(start, CopyWeights):
+        apart = replace(recipe, initialize=CopyWeights(keep_classifier=False))
+        assert prepare(apart, load_splits(apart, 0), 0, tmp_path).coverage is not None

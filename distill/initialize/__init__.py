@@ -1,7 +1,10 @@
 """Parameter transfer: a student that starts from its teacher's weights."""
 
+from distill.initialize.average_layers import AverageLayers as AverageLayers
 from distill.initialize.copy_weights import CopyWeights as CopyWeights
 from distill.initialize.coverage import Coverage as Coverage
 from distill.initialize.coverage import TensorCoverage as TensorCoverage
+from distill.initialize.grow import Grow as Grow
 from distill.initialize.kinds import Initializer as Initializer
 from distill.initialize.select_weights import SelectWeights as SelectWeights
+from distill.initialize.skip_layers import SkipLayers as SkipLayers

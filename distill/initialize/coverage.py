@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rich.table import Table
 
-How = Literal["copied", "selected", "left"]
+How = Literal["copied", "selected", "averaged", "grown", "left"]
 Kind = Literal["parameter", "buffer"]
 Shape = tuple[int, ...]
 
@@ -17,9 +17,11 @@ class TensorCoverage:
     """One tensor of the student.
 
     kind: a parameter is trained, a buffer (BatchNorm's statistics) is not; only parameters count for the share.
-    how: copied whole, selected (a part of the teacher's tensor), or left at its own initialisation.
-    source, source_shape: the teacher's tensor that was meant; None where the teacher has none.
-    reason: why it was left; empty otherwise.
+    how: copied whole; selected (a part of the teacher's tensor); averaged (the mean of several blocks' tensors); grown
+        (a larger tensor that does the same, or one that makes an added layer do nothing); or left at its own
+        initialisation.
+    source, source_shape: the teacher's tensor that was meant, of several the first; None where the teacher has none.
+    reason: why it was left, or what it was made of where `how` and `source` do not say so; else empty.
     """
 
     name: str
@@ -48,8 +50,7 @@ class Coverage:
     @property
     def covered(self) -> int:
         """Number of the student's parameters that came from the teacher."""
-        from_teacher = (tensor for tensor in self.tensors if tensor.kind == "parameter" and tensor.how != "left")
-        return sum(prod(tensor.shape) for tensor in from_teacher)
+        return sum(prod(tensor.shape) for tensor in self.tensors if tensor.kind == "parameter" and _is_given(tensor))
 
     @property
     def share(self) -> float:
@@ -62,10 +63,11 @@ class Coverage:
         return tuple(tensor for tensor in self.tensors if tensor.how == "left")
 
     def __str__(self) -> str:
-        count = {how: sum(tensor.how == how for tensor in self.tensors) for how in ("copied", "selected", "left")}
+        count = {how: sum(tensor.how == how for tensor in self.tensors) for how in get_args(How)}
+        rarer = "".join(f"{count[how]} {how}, " for how in ("averaged", "grown") if count[how])
         return (
             f"{self.share:.1%} of the student's {self.parameters:,} parameters from the teacher "
-            f"({count['copied']} tensors copied, {count['selected']} selected, {count['left']} left)"
+            f"({count['copied']} tensors copied, {count['selected']} selected, {rarer}{count['left']} left)"
         )
 
     def table(self) -> Table:
@@ -79,7 +81,7 @@ class Coverage:
                 str(tensor.shape),
                 tensor.source or "-",
                 "-" if tensor.source_shape is None else str(tensor.source_shape),
-                f"left: {tensor.reason}" if tensor.how == "left" else tensor.how,
+                f"{tensor.how}: {tensor.reason}" if tensor.reason else tensor.how,
                 style="yellow" if tensor.how == "left" else None,
             )
         return table
@@ -96,6 +98,11 @@ class Coverage:
     def from_json(cls, values: Mapping[str, Any]) -> "Coverage":
         """The coverage that gave these values; the totals follow from the tensors."""
         return cls(tuple(_tensor_from_json(tensor) for tensor in values["tensors"]))
+
+
+def _is_given(tensor: TensorCoverage) -> bool:
+    """Whether the values are the teacher's; a layer that was added to do nothing has none of them."""
+    return tensor.how != "left" and tensor.source is not None
 
 
 def _tensor_from_json(values: Mapping[str, Any]) -> TensorCoverage:

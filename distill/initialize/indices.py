@@ -4,10 +4,14 @@ An index has one integer tensor for each dimension; together they broadcast to t
 that shape.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Size, Tensor
 
 Index = tuple[Tensor, ...]
+Pick = Callable[[int, int], Tensor]
+"""`kept` of `size` positions, in order; the same wherever a model passes the same channels on, so by sizes alone."""
 
 
 class MisfitError(ValueError):
@@ -27,10 +31,13 @@ def uniform(size: int, kept: int) -> Tensor:
     return torch.linspace(0, size - 1, kept, dtype=torch.float32).round().long()
 
 
-def heads(size: int, kept: int, num_heads: int, kept_heads: int) -> Tensor:
+def heads(
+    size: int, kept: int, num_heads: int, kept_heads: int, pick_heads: Pick = uniform, pick_within: Pick = uniform
+) -> Tensor:
     """Positions along a dimension that lists attention heads one after the other: whole heads, and alike within each.
 
     size, kept: the lengths of the dimension, divisible by their numbers of heads.
+    pick_heads, pick_within: which heads, and which positions in each.
 
     Raises:
         MisfitError: the student has more heads, or wider ones.
@@ -38,8 +45,8 @@ def heads(size: int, kept: int, num_heads: int, kept_heads: int) -> Tensor:
     if kept_heads > num_heads or kept // kept_heads > size // num_heads:
         has, wants = f"{num_heads} of {size // num_heads}", f"{kept_heads} heads of {kept // kept_heads}"
         raise MisfitError(f"{wants} cannot be taken from the teacher's {has}")
-    within = uniform(size // num_heads, kept // kept_heads)
-    first = uniform(num_heads, kept_heads) * (size // num_heads)
+    within = pick_within(size // num_heads, kept // kept_heads)
+    first = pick_heads(num_heads, kept_heads) * (size // num_heads)
     return (first[:, None] + within).flatten()
 
 
@@ -56,19 +63,21 @@ def outer(positions: list[Tensor]) -> Index:
     )
 
 
-def plain(size: Size, kept: Size) -> Index:
-    """Uniform positions along every dimension.
+def plain(size: Size, kept: Size, pick: Pick = uniform) -> Index:
+    """Positions of its own along every dimension, uniform ones where not said otherwise.
 
     Raises:
         MisfitError: numbers of dimensions differ, or the student's is larger in one of them.
     """
     if len(size) != len(kept):
         raise MisfitError(f"the teacher's has {len(size)} dimensions")
-    return outer([uniform(*pair) for pair in zip(size, kept, strict=True)])
+    return outer([pick(*pair) for pair in zip(size, kept, strict=True)])
 
 
-def grouped(size: Size, kept: Size, groups: int, kept_groups: int) -> Index:
-    """Uniform channels of a grouped convolution's weight (channels, channels of the other side / groups, ...).
+def grouped(size: Size, kept: Size, groups: int, kept_groups: int, pick: Pick = uniform) -> Index:
+    """Channels of a grouped convolution's weight (channels, channels of the other side / groups, ...).
+
+    pick: which channels; along the kernel the positions are uniform.
 
     The channels of both sides are those that a plain selection takes, so the neighbouring layers agree; where a
     channel's group sits in the weight follows from them. A depthwise weight keeps its channels' own filters.
@@ -78,8 +87,8 @@ def grouped(size: Size, kept: Size, groups: int, kept_groups: int) -> Index:
     """
     if len(size) != len(kept):
         raise MisfitError(f"the teacher's has {len(size)} dimensions")
-    rows_R = uniform(size[0], kept[0])
-    columns = uniform(size[1] * groups, kept[1] * kept_groups)
+    rows_R = pick(size[0], kept[0])
+    columns = pick(size[1] * groups, kept[1] * kept_groups)
     own_group_R = torch.arange(kept[0]) // (kept[0] // kept_groups)
     group_R = rows_R // (size[0] // groups)
     columns_RC = columns.view(kept_groups, kept[1])[own_group_R] - group_R[:, None] * size[1]

@@ -1,4 +1,4 @@
-"""A narrower and shallower student from a wider teacher: evenly spread elements of the tensors of the same name."""
+"""A narrower and shallower student from a wider teacher: chosen elements of the tensors of the same name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from torch import Size, Tensor, nn
 
 from distill.initialize.coverage import Coverage
-from distill.initialize.indices import Index, MisfitError, blocks, grouped, heads, is_whole, outer, plain, uniform
+from distill.initialize.importance import CONVOLUTIONS, Choose, Scores, scores
+from distill.initialize.indices import Index, MisfitError, blocks, grouped, heads, is_whole, outer, plain
 from distill.initialize.tensors import (
     Left,
     Piece,
@@ -18,8 +19,6 @@ from distill.initialize.tensors import (
 )
 
 Modules = Mapping[str, nn.Module]
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,14 @@ class SelectWeights:
 
     Where the released code takes a stride of d / s for sizes that divide, this rule includes the last element. Channels
     that a model concatenates (DenseNet, ShuffleNet) or flattens with their positions (torchvision's VGG) are taken
-    evenly from the whole, which is not what each part keeps by itself.
+    evenly from the whole, which is not what each part keeps by itself. Heads are known in `nn.MultiheadAttention`;
+    where queries, keys and values are separate linear layers, their rows are taken as channels.
 
+    choose: which channels and heads are kept. "uniform", the paper's; "first", the foremost; "l1" and "l2", those whose
+        weights have the greatest norm over all layers that touch them (Samragh et al., 2023, arXiv:2312.09299, sort by
+        such a score). By norm too, channels of equal sizes are kept alike all over the model, so along the residual
+        stream; heads whole, in each attention by itself. Importance by activations needs data, which an initializer is
+        not given. Other than evenly, a grouped convolution may lose a group's channels; it is then left, and listed.
     keep_classifier: take the classifier as well where the numbers of classes are equal.
     minimum: least share of the student's parameters that must come from the teacher.
 
@@ -49,6 +54,7 @@ class SelectWeights:
 
     keep_classifier: bool = True
     minimum: float = 0.5
+    choose: Choose = "uniform"
 
     def __post_init__(self) -> None:
         check_minimum(self.minimum)
@@ -60,6 +66,7 @@ class SelectWeights:
             dict(teacher.named_modules(remove_duplicate=False)),
             dict(student.named_modules(remove_duplicate=False)),
         )
+        kept = scores(teacher, student, self.choose)
         classifiers = classifier_path(teacher), classifier_path(student)
         pieces: dict[str, Piece | Left] = {}
         for name, tensor in unique_tensors(student).items():
@@ -67,7 +74,7 @@ class SelectWeights:
                 pieces[name] = Left("the teacher has no tensor of this name")
                 continue
             reason = self._unsuitable_rows(name, sources[name].shape, tensor.shape, classifiers, modules[1])
-            pieces[name] = Left(reason, name) if reason else _select(name, sources[name], tensor.shape, *modules)
+            pieces[name] = Left(reason, name) if reason else _select(name, sources[name], tensor.shape, *modules, kept)
         way_out = "Take a teacher of the student's family, whose layers have the same names, or lower minimum."
         return initialize(teacher, student, pieces, minimum=self.minimum, way_out=way_out)
 
@@ -87,9 +94,11 @@ class SelectWeights:
         return ""
 
 
-def _select(name: str, source: Tensor, kept: Size, teacher_modules: Modules, student_modules: Modules) -> Piece | Left:
+def _select(
+    name: str, source: Tensor, kept: Size, teacher_modules: Modules, student_modules: Modules, chosen: Scores
+) -> Piece | Left:
     try:
-        index = _index(name, source.shape, kept, teacher_modules, student_modules)
+        index = _index(name, source.shape, kept, teacher_modules, student_modules, chosen)
     except MisfitError as problem:
         return Left(str(problem), name)
     if is_whole(index, source.shape, kept):
@@ -97,30 +106,31 @@ def _select(name: str, source: Tensor, kept: Size, teacher_modules: Modules, stu
     return Piece("selected", name, source.detach()[tuple(each.to(source.device) for each in index)])
 
 
-def _index(name: str, size: Size, kept: Size, teacher_modules: Modules, student_modules: Modules) -> Index:
+def _index(
+    name: str, size: Size, kept: Size, teacher_modules: Modules, student_modules: Modules, chosen: Scores
+) -> Index:
     path, _, tensor = name.rpartition(".")
     teacher, student = teacher_modules[path], student_modules[path]
-    if tensor == "weight" and isinstance(teacher, _CONVOLUTIONS) and isinstance(student, _CONVOLUTIONS):
-        return grouped(size, kept, teacher.groups, student.groups)
+    if tensor == "weight" and isinstance(teacher, CONVOLUTIONS) and isinstance(student, CONVOLUTIONS):
+        return grouped(size, kept, teacher.groups, student.groups, chosen.pick)
     if path.rpartition(".")[2] == "out_proj":
         path, tensor = path.rpartition(".")[0], f"out_proj.{tensor}"
         teacher, student = teacher_modules[path], student_modules[path]
     if isinstance(teacher, nn.MultiheadAttention) and isinstance(student, nn.MultiheadAttention):
-        return _attention(tensor, size, kept, teacher, student)
-    return plain(size, kept)
+        if tensor == "out_proj.bias":
+            return plain(size, kept, chosen.pick)
+        widths = teacher.embed_dim, student.embed_dim, teacher.num_heads, student.num_heads
+        along_heads = heads(*widths, *chosen.pick_heads(path))
+        return _attention(tensor, size, kept, along_heads, teacher.embed_dim, chosen)
+    return plain(size, kept, chosen.pick)
 
 
-def _attention(
-    tensor: str, size: Size, kept: Size, teacher: nn.MultiheadAttention, student: nn.MultiheadAttention
-) -> Index:
-    """The index into a tensor of `nn.MultiheadAttention`: heads where it lists heads, else uniform."""
-    if tensor == "out_proj.bias":
-        return plain(size, kept)
-    along_heads = heads(teacher.embed_dim, student.embed_dim, teacher.num_heads, student.num_heads)
+def _attention(tensor: str, size: Size, kept: Size, along_heads: Tensor, width: int, chosen: Scores) -> Index:
+    """The index into a tensor of `nn.MultiheadAttention`: heads where it lists heads, else channels."""
     if tensor in ("in_proj_weight", "in_proj_bias"):
-        rows = blocks(along_heads, teacher.embed_dim, 3)
-        return outer([rows, *(uniform(*pair) for pair in zip(size[1:], kept[1:], strict=True))])
+        rows = blocks(along_heads, width, 3)
+        return outer([rows, *(chosen.pick(*pair) for pair in zip(size[1:], kept[1:], strict=True))])
     if tensor in ("q_proj_weight", "k_proj_weight", "v_proj_weight"):
-        return outer([along_heads, uniform(size[1], kept[1])])
+        return outer([along_heads, chosen.pick(size[1], kept[1])])
     assert tensor in ("out_proj.weight", "bias_k", "bias_v")
-    return outer([*(uniform(*pair) for pair in zip(size[:-1], kept[:-1], strict=True)), along_heads])
+    return outer([*(chosen.pick(*pair) for pair in zip(size[:-1], kept[:-1], strict=True)), along_heads])

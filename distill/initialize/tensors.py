@@ -13,11 +13,16 @@ _NAMED_IN_ERRORS = 3
 
 @dataclass(frozen=True)
 class Piece:
-    """What one tensor of the student gets: values of its shape from the teacher's tensor `source`."""
+    """What one tensor of the student gets: values of its shape from the teacher's tensor `source`.
+
+    source: of several the first; None for a layer that was added to do nothing.
+    reason: what the values were made of, where `how` and `source` do not say so.
+    """
 
     how: How
-    source: str
+    source: str | None
     values: Tensor
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,22 @@ def classifier_path(model: nn.Module) -> str | None:
     }
     candidates = paths[nn.Linear] or paths[nn.Conv2d]
     return candidates[-1] if candidates else None
+
+
+def by_name(
+    name: str, tensor: Tensor, source: str, sources: Mapping[str, Tensor], dropped: str | None = None
+) -> Piece | Left:
+    """The teacher's tensor `source` for the student's `name`, whole, where there is one of the same shape.
+
+    dropped: the path of a classifier that is to be left; None where none is.
+    """
+    if source not in sources:
+        return Left("the teacher has no tensor of this name" if source == name else f"the teacher has no {source}")
+    if sources[source].shape != tensor.shape:
+        return Left(f"the teacher's is {tuple(sources[source].shape)}", source)
+    if dropped is not None and name.rpartition(".")[0] == dropped:
+        return Left("keep_classifier=False", source)
+    return Piece("copied", source, sources[source])
 
 
 def initialize(
@@ -96,5 +117,5 @@ def _entry(name: str, tensor: Tensor, piece: Piece | Left, sources: Mapping[str,
         how=piece.how if isinstance(piece, Piece) else "left",
         source=piece.source,
         source_shape=None if piece.source is None else tuple(sources[piece.source].shape),
-        reason=piece.reason if isinstance(piece, Left) else "",
+        reason=piece.reason,
     )

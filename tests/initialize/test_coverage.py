@@ -46,3 +46,21 @@ def test_table_names_every_tensor_with_shapes_and_reasons():
         ["fc.weight", "(2, 2)", "fc.weight", "(7, 2)", "left: the teacher's is (7, 2)"],
         ["scale", "()", "-", "-", "left: the teacher has no tensor of this name"],
     ]
+
+
+def test_averaged_and_grown_tensors_count_where_their_values_are_the_teachers():
+    # 4 averaged and 6 grown of 4 + 6 + 2; the last makes an added layer do nothing, with nothing of the teacher's.
+    coverage = Coverage(
+        (
+            TensorCoverage("a.weight", "parameter", (4,), "averaged", "a.weight", (4,), "with b.weight"),
+            TensorCoverage("c.weight", "parameter", (6,), "grown", "c.weight", (3,)),
+            TensorCoverage("d.weight", "parameter", (2,), "grown", None, None, "so that it passes its input on"),
+        )
+    )
+    assert (coverage.covered, coverage.parameters) == (10, 12)
+    assert "(0 tensors copied, 0 selected, 1 averaged, 2 grown, 0 left)" in str(coverage)
+    assert Coverage.from_json(json.loads(json.dumps(coverage.to_json()))) == coverage
+    written = io.StringIO()
+    Console(file=written, width=200).print(coverage.table())
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in written.getvalue().splitlines() if "│" in line]
+    assert [row[-1] for row in rows] == ["averaged: with b.weight", "grown", "grown: so that it passes its input on"]
