@@ -154,18 +154,21 @@ def by_turns(one: Callable[[], None], other: Callable[[], None], repeats: int) -
 
 
 def priced(repeats: int) -> dict[str, dict[str, dict[str, float]]]:
-    """{loss: {batch size: seconds, bytes, and both as shares of the student's step}}."""
+    """{loss: {batch size: seconds, bytes, and both as shares of the student's step}}; each round times all of them."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for size in SIZES:
-        step = student_step(size)
+        step, runs = student_step(size), {name: backward(case, case.student) for name, case in cases(size).items()}
         step_bytes = peak_bytes(step)
-        for name, case in sorted(cases(size).items()):
-            run = backward(case, case.student)
-            own, _, share = by_turns(run, step, repeats)
-            used = peak_bytes(run)
-            row = {"seconds": own, "bytes": used, "time_share": share, "memory_share": used / step_bytes}
-            found.setdefault(name, {})[str(size)] = row
-            print(f"{size:4} {name:24} {own * 1e3:9.2f} ms {share:7.3f} of a step {used / 2**20:9.1f} MiB", flush=True)
+        used = {name: peak_bytes(run) for name, run in runs.items()}  # a first call of each, too
+        rounds = [(seconds(step), {name: seconds(run) for name, run in runs.items()}) for _ in range(repeats)]
+        for name in sorted(runs):
+            found.setdefault(name, {})[str(size)] = {
+                "seconds": statistics.median(times[name] for _, times in rounds),
+                "bytes": used[name],
+                "time_share": statistics.median(times[name] / whole for whole, times in rounds),
+                "memory_share": used[name] / step_bytes,
+            }
+        print(f"Batches of {size} are timed.", flush=True)
     return found
 
 
