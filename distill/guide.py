@@ -115,7 +115,7 @@ def _entry(kind: type) -> Entry:
         kind=_kind_of(module),
         gives=own.partition("\n")[0],
         needs=_of(kind.__name__, "Needs", text),
-        paper=_paper(text),
+        paper=_paper(kind.__name__, text),
         weight=_weight(_labelled(text, "Paper setting"), kind.__name__),
         cost=_of(kind.__name__, "Cost", text).rstrip("."),
         settings=tuple(settings),
@@ -146,13 +146,13 @@ def _weight(setting: str, name: str) -> str:
     return "" if found is None else found[1]
 
 
-def _paper(text: str) -> str:
-    """First author, year and arXiv number of the first source that the docstring names."""
+def _paper(name: str, text: str) -> str:
+    """Authors, year and arXiv number of the source behind "NAME: " where the docstring has one, else of the first."""
     paragraph = " ".join(text.split())
-    source = re.search(r'([A-Z][^.":;()]*?),? (\d{4}), "', paragraph)
+    pattern = r'([A-Z][^.":;()]*?),? (\d{4}), "[^"]*"(?:,? [^.;"]*?)?(?:arXiv:(\d{4}\.\d+)|[.;(]|$)'
+    source = re.search(rf"\b{name}: {pattern}", paragraph) or re.search(pattern, paragraph)
     if source is None:
         return ""
     authors = re.split(r", | and ", source[1].rpartition(": ")[2])
-    more = " et al." if len(authors) > 1 else ""
-    number = re.search(r"arXiv:(\d{4}\.\d+)", paragraph[source.start() :])
-    return f"{authors[0]}{more} {source[2]}" + (f", {number[1]}" if number else "")
+    who = " and ".join(authors) if len(authors) < 3 else f"{authors[0]} et al."
+    return f"{who} {source[2]}" + (f", {source[3]}" if source[3] else "")

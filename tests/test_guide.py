@@ -33,6 +33,10 @@ def test_every_loss_is_listed_with_all_that_one_chooses_by() -> None:
         ("RKDAngle", "50", "Park et al. 2019, 1904.05068", "heavy"),
         ("Overhaul", "0.001", "Heo et al. 2019, 1904.01866", "light"),
         ("FSP", "1", "Yim et al. 2017", "moderate"),
+        ("CrossEntropy", "1", "Szegedy et al. 2016, 1512.00567", "light"),
+        ("LogitMSE", "1", "Ba and Caruana 2014, 1312.6184", "light"),
+        ("BinaryCrossEntropy", "1", "Bishop 2006", "light"),
+        ("SingularVectors", "1", "Lee et al. 2018, 1807.06819", "heavy"),
         ("LayerCKA", "1", "Kornblith et al. 2019, 1905.00414", "moderate"),
     ],
 )

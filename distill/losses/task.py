@@ -1,8 +1,8 @@
 """CrossEntropy, BinaryCrossEntropy: the student's probabilities are those of the labels; one class, or several labels.
 
 Label smoothing: Szegedy, Vanhoucke, Ioffe, Shlens and Wojna, 2016, "Rethinking the Inception Architecture for Computer
-Vision", arXiv:1512.00567, section 7; several labels: Bishop, 2006, "Pattern Recognition and Machine Learning" (not on
-arXiv), section 4.3.2.
+Vision", arXiv:1512.00567, section 7. BinaryCrossEntropy: Bishop, 2006, "Pattern Recognition and Machine Learning" (not
+on arXiv), section 4.3.2.
 
     L = −(1/B) Σ_b Σ_c q_b(c) log p_b(c),    p = softmax(z),    q = (1 − ε) · label + ε / K
     L = −(1/B) Σ_b mean over known labels k of [w_k y log p + (1 − y) log(1 − p)],    p = sigmoid(z)
