@@ -106,14 +106,14 @@ def stage_trainer(
 
     heads: those of the stage before, which go on under the same term's name.
     """
-    recipe = parts.recipe
+    recipe, sample = parts.recipe, sample_batch(parts.splits)
     freeze(parts.student, stage.freeze)
     set_seed(seed)
     teacher, learner = connect(
         parts.teacher if any(term.needs_teacher for term in stage.plan.values()) else None,
         parts.student,
         stage.plan,
-        sample_batch(parts.splits),
+        sample,
         teacher_view=parts.teacher_view.module(),
         student_view=parts.student_view.module(),
         balance=balance_of(recipe, stage),
@@ -122,7 +122,7 @@ def stage_trainer(
     compares = len(stage.plan) > 1 and (
         isinstance(recipe.balance, GradNorm) or recipe.compare_gradients_every is not None
     )
-    shared = shared_layer(teacher, learner, stage.plan, sample_batch(parts.splits)) if compares else None
+    shared = shared_layer(teacher, learner, stage.plan, sample) if compares else None
     learner.to(accelerator.device)
     if teacher is not None:
         teacher.to(accelerator.device)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from distill.build import balance_of, carry_heads, freeze, training_feed
 from distill.measure import multiply_adds, parameters, training_memory
+from distill.pair import answers_of
 from distill.plan import Arrow, arrows, connect
 from distill.prepare import Parts, sample_batch
 from distill.recipe import Stage
@@ -129,8 +130,7 @@ def _stage(
         )
     if not isinstance(sample.inputs, Tensor):
         raise ValueError(f"{type(recipe.data).__name__} gives several inputs; memory is estimated for one tensor only.")
-    targets = {} if teacher is None or not teacher.tapped.taps else teacher(sample.inputs)
-    arguments = {"inputs": sample.inputs, "targets": targets, "batch": sample}
+    arguments = {"inputs": sample.inputs, "targets": answers_of(teacher, sample.inputs), "batch": sample}
     memory = training_memory(learner, arguments, optimizer_states=_states(stage, learner), batch_size=micro)
     held = 0 if teacher is None else sum(tensor.nbytes for tensor in teacher.state_dict().values())
     out.print(

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from distill.batch import Batch
+from distill.measure import evaluating
 from distill.numerics import gather_rows
 from distill.taps import Tapped
 
@@ -28,13 +29,11 @@ def evaluate(model: Tapped, loader: Iterable[Batch], accelerator: Accelerator) -
     (BatchNorm's statistics, which each process keeps for itself) are first made those of the first process. The
     training state is put back.
     """
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    if accelerator.num_processes > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
-    logits, labels, index = [], [], []
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
+        if accelerator.num_processes > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+        logits, labels, index = [], [], []
         for cpu_batch in loader:
             batch = cpu_batch.to(accelerator.device)
             with accelerator.autocast():
@@ -42,8 +41,6 @@ def evaluate(model: Tapped, loader: Iterable[Batch], accelerator: Accelerator) -
             labels.append(batch.labels)
             index.append(batch.index)
         whole = [gather_rows(torch.cat(rows).contiguous())[0].cpu() for rows in (logits, labels, index)]
-    for module, was in training.items():
-        module.training = was
     order = whole[2].argsort()
     assert torch.equal(whole[2][order], torch.arange(len(order))), "each example of the split is answered once"
     return Predictions(whole[0][order], whole[1][order])

@@ -108,3 +108,11 @@ class Learner(nn.Module):
 def gather_taps(outputs: Mapping[str, Tensor], taps: str | Sequence[str]) -> Value:
     """The tensor of one tap, or a tuple of tensors where a term has several."""
     return outputs[taps] if isinstance(taps, str) else tuple(outputs[tap] for tap in taps)
+
+
+def answers_of(teacher: Teacher | None, inputs: Inputs) -> dict[str, Tensor]:
+    """The teacher's answers {tap: tensor}; none where there is no teacher, or no tap that is asked for."""
+    if teacher is None or not teacher.tapped.taps:
+        return {}
+    answers: dict[str, Tensor] = teacher(inputs)
+    return answers

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from distill.batch import Batch
 from distill.heads import Head, Joint, Meeting, ReadsTeacher
 from distill.losses.kinds import Coupled, Loss, Task
-from distill.pair import Learner, Met, Taps, Teacher, Value, gather_taps
+from distill.measure import evaluating
+from distill.pair import Learner, Met, Taps, Teacher, Value, answers_of, gather_taps
 from distill.taps import Tapped
 from distill.weighting import WeightSchedule
 
@@ -104,31 +105,30 @@ def connect(
         )
     guide = None if teacher is None else Teacher(teacher, teacher_taps(plan), view=teacher_view)
     tapped = Tapped(student, student_taps(plan), view=student_view)
-    training = {module: module.training for module in student.modules()}
-    tapped.eval()
-    with torch.no_grad():
-        targets = {} if guide is None or not guide.tapped.taps else guide(sample.inputs)
-        outputs = tapped(sample.inputs)
-    heads = {
-        name: _head(name, term, gather_taps(outputs, term.student), targets)
-        for name, term in plan.items()
-        if term.head is not None
-    }
-    for name, head in heads.items():
-        for module in head.modules():
-            if isinstance(module, ReadsTeacher):
-                assert teacher is not None
-                with _naming(name):
-                    module.read_teacher(teacher)
-    meetings = {
-        name: term.teacher for name, term in plan.items() if isinstance(term.head, Meeting) and term.teacher is not None
-    }
-    learner = Learner(tapped, {name: term.student for name, term in plan.items()}, heads, meetings, balance)
-    learner.eval()
-    _freeze_unreached(learner, plan, targets, sample)
-    learner.train()
-    for module, was in training.items():
-        module.training = was
+    with evaluating(student):
+        with torch.no_grad():
+            targets = answers_of(guide, sample.inputs)
+            outputs = tapped(sample.inputs)
+        heads = {
+            name: _head(name, term, gather_taps(outputs, term.student), targets)
+            for name, term in plan.items()
+            if term.head is not None
+        }
+        for name, head in heads.items():
+            for module in head.modules():
+                if isinstance(module, ReadsTeacher):
+                    assert teacher is not None
+                    with _naming(name):
+                        module.read_teacher(teacher)
+        meetings = {
+            name: term.teacher
+            for name, term in plan.items()
+            if term.teacher is not None and isinstance(term.head, Meeting)
+        }
+        learner = Learner(tapped, {name: term.student for name, term in plan.items()}, heads, meetings, balance)
+        learner.eval()
+        _freeze_unreached(learner, plan, targets, sample)
+        learner.train()  # the heads; the student's modules are put back as they were
     return guide, learner
 
 
@@ -159,13 +159,9 @@ def compare(
 
 def arrows(teacher: Teacher | None, learner: Learner, plan: Plan, sample: Batch) -> tuple[Arrow, ...]:
     """What meets what, with shapes and heads, for a table; runs both models once, in evaluation mode."""
-    training = {module: module.training for module in learner.modules()}
-    learner.eval()
-    with torch.no_grad():
-        targets = {} if teacher is None or not teacher.tapped.taps else teacher(sample.inputs)
+    with evaluating(learner), torch.no_grad():
+        targets = answers_of(teacher, sample.inputs)
         outputs = learner.student(sample.inputs)
-    for module, was in training.items():
-        module.training = was
     rows = []
     for name, term in plan.items():
         target = _target(term, targets)

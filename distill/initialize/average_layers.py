@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distill.initialize.blocks import Pair, block_of
 from distill.initialize.coverage import Coverage
-from distill.initialize.skip_layers import shared_blocks
+from distill.initialize.skip_layers import WAY_OUT, shared_blocks
 from distill.initialize.tensors import (
     Left,
     Piece,
@@ -65,8 +65,7 @@ class AverageLayers:
             else:
                 names = [path + name[len(block) :] for path in groups[block]]
                 pieces[name] = _mean(name, tensor, names, sources, dropped)
-        way_out = "Take a student of the teacher's widths, use SelectWeights() for a narrower one, or lower minimum."
-        return initialize(teacher, student, pieces, minimum=self.minimum, way_out=way_out)
+        return initialize(teacher, student, pieces, minimum=self.minimum, way_out=WAY_OUT)
 
 
 def _groups(pair: Pair) -> list[tuple[str, ...]]:

@@ -19,6 +19,8 @@ from distill.initialize.tensors import (
     unique_tensors,
 )
 
+WAY_OUT = "Take a student of the teacher's widths, use SelectWeights() for a narrower one, or lower minimum."
+
 Keep = Literal["every", "first", "last", "ends"]
 
 
@@ -74,8 +76,7 @@ class SkipLayers:
             block = block_of(name, blocks)
             source = name if block is None else blocks[block] + name[len(block) :]
             pieces[name] = by_name(name, tensor, source, sources, dropped)
-        way_out = "Take a student of the teacher's widths, use SelectWeights() for a narrower one, or lower minimum."
-        return initialize(teacher, student, pieces, minimum=self.minimum, way_out=way_out)
+        return initialize(teacher, student, pieces, minimum=self.minimum, way_out=WAY_OUT)
 
     def _kept(self, pair: Pair) -> list[int]:
         size, kept = len(pair.teacher), len(pair.student)

@@ -148,8 +148,8 @@ class Recipe:
 
     def _check_several(self) -> None:
         """Refuse what compares terms where no stage has two."""
-        for setting in ("balance", "compare_gradients_every"):
-            given = {"balance": self.balance, "compare_gradients_every": self.compare_gradients_every}[setting]
+        comparing = {"balance": self.balance, "compare_gradients_every": self.compare_gradients_every}
+        for setting, given in comparing.items():
             if given is not None and all(len(stage.plan) < 2 for stage in self.all_stages()):
                 raise ValueError(f"{setting} has no effect on a plan of one term. Add a term, or leave it out.")
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from distill.batch import Batch
-from distill.pair import Learner, Teacher
+from distill.measure import evaluating
+from distill.pair import Learner, Teacher, answers_of
 from distill.plan import Plan, compare
 
 
@@ -31,12 +32,10 @@ def shared_layer(teacher: Teacher | None, learner: Learner, plan: Plan, sample: 
     Raises:
         ValueError: fewer than two terms reach the student, or no layer is reached by all of them.
     """
-    training = {module: module.training for module in learner.modules()}
-    learner.eval()
-    targets = {} if teacher is None or not teacher.tapped.taps else teacher(sample.inputs)
     named = [(name, p) for name, p in learner.student.model.named_parameters() if p.requires_grad]
     reached: dict[str, set[str]] = {}
-    with torch.enable_grad():
+    with evaluating(learner), torch.enable_grad():
+        targets = answers_of(teacher, sample.inputs)
         with _calls(learner.student.model) as calls:
             outputs = learner(sample.inputs, targets, sample)
         losses = compare(plan, outputs, targets, sample)
@@ -46,8 +45,6 @@ def shared_layer(teacher: Teacher | None, learner: Learner, plan: Plan, sample: 
                 names = {name for (name, _), gradient in zip(named, found, strict=True) if gradient is not None}
                 if names:
                     reached[term] = names
-    for module, was in training.items():
-        module.training = was
     if len(reached) < 2:
         raise ValueError(f"Gradients are compared between terms, and {len(reached)} of the plan reach the student.")
     common = set.intersection(*reached.values())
