@@ -4,7 +4,6 @@ import fnmatch
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -14,17 +13,18 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from distill.batch import Batch
-from distill.data import Batches, Examples, collate
-from distill.losses import CrossEntropy
+from distill.data import Batches, Corpus, Examples, MaskedTexts, TextExamples
+from distill.losses import CrossEntropy, MaskedLanguageModel
 from distill.losses.kinds import Task
 from distill.messages import nearest
+from distill.optimize import optimizer_of, start_of
 from distill.pair import Learner
 from distill.plan import Plan, Term, connect
 from distill.prepare import Parts, sample_batch
 from distill.recipe import Recipe, Stage
 from distill.taps import Tapped
 from distill.trainer import Average, Trainer, shared_layer
-from distill.view import View
+from distill.view import Sees
 from distill.weighting import GradNorm
 
 ARMS = ("transferred", "plain", "initialized")
@@ -57,15 +57,18 @@ def arm_recipe(recipe: Recipe, arm: str) -> Recipe:
 
     Controls learn from the labels alone. The weights of a stage's label terms are scaled to a sum of one, since beside
     a teacher they are often small; a stage without label terms gets those of the other stages, or cross-entropy where
-    there are none. What a stage freezes came from the teacher, so a student without its weights trains all of it.
+    there are none. What a stage freezes, trains slowly by depth or draws back to its start came from the teacher, so a
+    student without its weights trains all of it alike.
     """
     if arm == main_arm(recipe):
         return replace(recipe, controls=())
     task = {name: term for stage in recipe.all_stages() for name, term in _task_terms(stage.plan).items()}
-    task = task or {"task": Term(CrossEntropy())}
-    stages = tuple(_control_stage(stage, task, arm) for stage in recipe.all_stages())
-    plans = {"stages": stages} if recipe.stages else {"plan": stages[0].plan}
-    teacher = {} if arm == "initialized" else {"teacher": None, "initialize": None}
+    task = task or {"task": Term(MaskedLanguageModel() if isinstance(recipe.data, Corpus) else CrossEntropy())}
+    keeps = arm == "initialized" or recipe.initialize is None or recipe.student.weights is not None
+    stages = tuple(_control_stage(stage, task, arm, keeps) for stage in recipe.all_stages())
+    first = {"plan": stages[0].plan, "layer_decay": stages[0].layer_decay, "decay_to_start": stages[0].decay_to_start}
+    plans = {"stages": stages} if recipe.stages else first
+    teacher = {} if arm == "initialized" else {"teacher": None, "initialize": None, "reestimate_batchnorm": None}
     several = any(len(stage.plan) > 1 for stage in stages)
     between = {} if several else {"balance": None, "compare_gradients_every": None}
     return replace(recipe, controls=(), allow_chance_teacher=False, **plans, **teacher, **between)  # type: ignore[arg-type]
@@ -117,6 +120,7 @@ def stage_trainer(
         teacher_view=parts.teacher_view.module(),
         student_view=parts.student_view.module(),
         balance=balance_of(recipe, stage),
+        aligned=parts.aligned,
     )
     carry_heads(learner, heads or {})
     compares = len(stage.plan) > 1 and (
@@ -126,7 +130,8 @@ def stage_trainer(
     learner.to(accelerator.device)
     if teacher is not None:
         teacher.to(accelerator.device)
-    optimizer = stage.optimizer.build(_groups(learner))
+    optimizer = optimizer_of(learner, stage, parts.started)
+    start = start_of(learner, stage, parts.started)
     prepared, prepared_optimizer = accelerator.prepare(learner, optimizer)
     set_seed(seed, device_specific=True)
     trainer = Trainer(
@@ -140,6 +145,7 @@ def stage_trainer(
         average=None if recipe.ema is None else Average(learner, recipe.ema),
         shared=shared,
         gradients_every=recipe.compare_gradients_every,
+        start=start,
     )
     return trainer, learner
 
@@ -178,24 +184,29 @@ def training_feed(parts: Parts, accelerator: Accelerator, seed: int) -> Feed:
         rank=accelerator.process_index,
         processes=processes,
         seed=seed,
+        lengths=parts.splits.train.lengths,
     )
-    return Feed(_loader(parts.splits.train, batches, recipe.workers, accelerator), batches, accelerator.device)
+    return Feed(_loader(parts, parts.splits.train, batches, accelerator), batches, accelerator.device)
 
 
-def evaluation_loader(examples: Examples, recipe: Recipe, accelerator: Accelerator) -> Iterable[Batch]:
-    """This process's share of a split, each example once over all processes."""
+def evaluation_loader(parts: Parts, split: str, accelerator: Accelerator) -> Iterable[Batch]:
+    """This process's share of the "validation" or the "test" examples, each once over all processes."""
+    recipe = parts.recipe
+    examples = {"validation": parts.splits.validation, "test": parts.splits.test}[split]
     batches = Batches(
         len(examples),
         batch_size=len(examples),
-        micro_batch_size=max(recipe.micro_batch_size or recipe.batch_size, 256),
+        # Logits over a vocabulary take so much memory that evaluation gets no more at once than training.
+        micro_batch_size=max(recipe.micro_batch_size or recipe.batch_size, 1 if parts.masked else 256),
         rank=accelerator.process_index,
         processes=accelerator.num_processes,
         shuffle=False,
+        lengths=examples.lengths,
     )
-    return _loader(examples, batches, recipe.workers, accelerator)
+    return _loader(parts, examples, batches, accelerator)
 
 
-def answering(model: nn.Module, view: View, accelerator: Accelerator) -> Tapped:
+def answering(model: nn.Module, view: Sees, accelerator: Accelerator) -> Tapped:
     """A model as it is evaluated: its logits under its own view, on the device."""
     return Tapped(model, ("logits",), view=view.module()).to(accelerator.device)
 
@@ -221,13 +232,16 @@ def freeze(student: nn.Module, patterns: Sequence[str]) -> None:
             parameters[name].requires_grad_(False)
 
 
-def _loader(examples: Examples, batches: Batches, workers: int, accelerator: Accelerator) -> Iterable[Batch]:
+def _loader(
+    parts: Parts, examples: Examples | TextExamples | MaskedTexts, batches: Batches, accelerator: Accelerator
+) -> Iterable[Batch]:
+    workers = parts.recipe.workers
     # A generator of its own: workers that stay alive draw once, and a resumed run would draw again, out of the random
     # state that dropout uses.
     return DataLoader(
         examples,
         batch_sampler=batches,
-        collate_fn=collate,
+        collate_fn=parts.splits.collate,
         num_workers=workers,
         persistent_workers=workers > 0,
         generator=torch.Generator(),
@@ -244,14 +258,7 @@ def _scaled(plan: Plan) -> dict[str, Term]:
     return {name: replace(term, weight=term.weight / total) for name, term in plan.items()}
 
 
-def _control_stage(stage: Stage, task: Plan, arm: str) -> Stage:
+def _control_stage(stage: Stage, task: Plan, arm: str, keeps_start: bool) -> Stage:
     plan = _scaled(_task_terms(stage.plan) or task)
-    return replace(stage, plan=plan, freeze=stage.freeze if arm == "initialized" else ())
-
-
-def _groups(learner: Learner) -> list[dict[str, Any]]:
-    """The learner's parameters for an optimizer; those of a balance without weight decay, which would draw to equal."""
-    balance = [] if learner.balance is None else [p for p in learner.balance.parameters() if p.requires_grad]
-    own = {id(parameter) for parameter in balance}
-    rest = [parameter for parameter in learner.parameters() if parameter.requires_grad and id(parameter) not in own]
-    return [{"params": rest}, *([{"params": balance, "weight_decay": 0.0}] if balance else [])]
+    control = replace(stage, plan=plan, freeze=stage.freeze if arm == "initialized" else ())
+    return control if keeps_start else replace(control, layer_decay=None, decay_to_start=None)

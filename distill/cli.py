@@ -12,8 +12,8 @@ from rich.console import Console
 
 from distill.guide import show, show_table
 from distill.match import RULES
+from distill.matching import Matching
 from distill.messages import nearest, one_line
-from distill.propose import Matching
 from distill.recipe import Recipe, apply_overrides, override_names, read_recipe
 from distill.run import Options, plan, train
 

@@ -7,15 +7,18 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
 from distill.build import balance_of, carry_heads, freeze, training_feed
-from distill.measure import multiply_adds, parameters, training_memory
+from distill.data import Splits, TextSplits
+from distill.measure import multiply_adds, parameters, training_memory, weight_bytes
+from distill.optimize import optimizer_of, start_of
 from distill.pair import answers_of
 from distill.plan import Arrow, arrows, connect
-from distill.prepare import Parts, sample_batch
+from distill.prepare import Parts, cost_batch, sample_batch
 from distill.recipe import Stage
-from distill.view import View
+from distill.taps import taken
+from distill.view import Sees, View
 
 _WIDTH = 120
 
@@ -29,7 +32,8 @@ def describe(parts: Parts, accelerator: Accelerator) -> str:
     out = Console(file=io.StringIO(), width=_WIDTH, no_color=True)
     recipe, splits = parts.recipe, parts.splits
     out.print(
-        f"Run {escape(recipe.name)}: {type(recipe.data).__name__}, {len(splits.classes)} classes, "
+        f"Run {escape(recipe.name)}: {type(recipe.data).__name__}, "
+        f"{'hidden tokens' if parts.masked else f'{len(splits.classes)} classes'}, "
         f"{len(splits.train)} training, {len(splits.validation)} validation and {len(splits.test)} test examples"
     )
     out.print(_models(parts))
@@ -68,12 +72,15 @@ def _models(parts: Parts) -> Table:
     return table
 
 
-def _multiply_adds(module: nn.Module, view: View, parts: Parts) -> str:
-    images = sample_batch(parts.splits, 1).inputs
-    return f"{multiply_adds(module, view.module()(images)) / 1e6:,.1f} M"
+def _multiply_adds(module: nn.Module, view: Sees, parts: Parts) -> str:
+    count = multiply_adds(module, taken(module, view.module()(cost_batch(parts.splits, 1).inputs)))
+    return "not counted" if count is None else f"{count / 1e6:,.1f} M"
 
 
-def _view(view: View, parts: Parts) -> str:
+def _view(view: Sees, parts: Parts) -> str:
+    if isinstance(parts.splits, TextSplits):
+        return f"{parts.splits.max_length} tokens"
+    assert isinstance(view, View) and isinstance(parts.splits, Splits)
     channels, *sides = parts.splits.train[(0, 0)].image.shape
     height, width = (view.size, view.size) if view.size is not None else sides
     return f"{max(channels, len(view.mean))}x{height}x{width}"
@@ -95,6 +102,7 @@ def _stage(
         teacher_view=parts.teacher_view.module(),
         student_view=parts.student_view.module(),
         balance=balance_of(recipe, stage),
+        aligned=parts.aligned,
     )
     carried = carry_heads(learner, before)
     out.print(_arrows(stage, arrows(teacher, learner, stage.plan, sample)))
@@ -120,6 +128,16 @@ def _stage(
         f"process{'es' if processes > 1 else ''} in micro-batches of at most {micro}; "
         f"{escape(str(stage.optimizer))}, {escape(str(stage.schedule))}, precision {precision}"
     )
+    if stage.layer_decay is not None:
+        rates = [group["lr"] for group in optimizer_of(learner, stage, parts.started).param_groups]
+        out.print(f"Learning rates by depth: {min(rates):.3g} to {max(rates):.3g}, {stage.layer_decay:g} a block.")
+    start = start_of(learner, stage, parts.started)
+    if start is not None:
+        drawn = sum(parameter.numel() for parameter in start.parameters.values())
+        out.print(
+            f"Drawn to the stage's start with weight {start.weight:g}: {len(start.parameters)} tensors of {drawn:,} "
+            "parameters; the rest keep the optimizer's weight decay."
+        )
     if batches.left_out:
         out.print(f"Note: {batches.left_out} examples, others in each epoch, are left out: fewer than processes.")
     coupled = [name for name, term in stage.plan.items() if term.couples]
@@ -128,11 +146,10 @@ def _stage(
             f"Note: {_names(coupled)} relate the whole batch over its micro-batches, so the student runs forward "
             f"twice a step."
         )
-    if not isinstance(sample.inputs, Tensor):
-        raise ValueError(f"{type(recipe.data).__name__} gives several inputs; memory is estimated for one tensor only.")
-    arguments = {"inputs": sample.inputs, "targets": answers_of(teacher, sample.inputs), "batch": sample}
+    longest = cost_batch(splits, len(sample))
+    arguments = {"inputs": longest.inputs, "targets": answers_of(teacher, longest.inputs), "batch": longest}
     memory = training_memory(learner, arguments, optimizer_states=_states(stage, learner), batch_size=micro)
-    held = 0 if teacher is None else sum(tensor.nbytes for tensor in teacher.state_dict().values())
+    held = 0 if teacher is None else weight_bytes(teacher)
     out.print(
         f"Memory for training in float32, estimated: {_size(memory.total + held)} "
         f"({_size(memory.activations)} activations, {_size(memory.parameters + memory.gradients + memory.optimizer)} "

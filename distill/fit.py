@@ -5,16 +5,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from distill import checkpoint, metrics
+from distill import checkpoint
 from distill.bar import Bar
 from distill.build import answering, evaluation_loader, stage_trainer, training_feed
-from distill.evaluate import evaluate
+from distill.evaluate import evaluate, guess
 from distill.journal import Journal
 from distill.pair import Learner
 from distill.plan import student_taps
@@ -34,9 +34,16 @@ class Best:
     accuracy: float
     nll: float
 
-    def beats(self, other: "Best | None") -> bool:
-        """Whether this epoch is to be kept: higher accuracy, or as high with a lower negative log-likelihood."""
-        return other is None or (self.accuracy, -self.nll) > (other.accuracy, -other.nll)
+    def beats(self, other: "Best | None", *, by: Literal["accuracy", "nll"] = "accuracy") -> bool:
+        """Whether this epoch is to be kept: it is better by the one that decides, or as good and better by the other.
+
+        Accuracy is better when higher, the negative log-likelihood when lower.
+        """
+        if other is None:
+            return True
+        if by == "nll":
+            return (-self.nll, self.accuracy) > (-other.nll, other.accuracy)
+        return (self.accuracy, -self.nll) > (other.accuracy, -other.nll)
 
 
 @dataclass(frozen=True)
@@ -54,11 +61,21 @@ class Progress:
     seconds: float = 0.0
 
 
-def fit_arm(parts: Parts, folder: Path, accelerator: Accelerator, *, seed: int, resume: bool, bar: Bar) -> Progress:
+def fit_arm(
+    parts: Parts,
+    folder: Path,
+    accelerator: Accelerator,
+    *,
+    seed: int,
+    resume: bool,
+    bar: Bar,
+    start_quality: Mapping[str, float] | None = None,
+) -> Progress:
     """Train `parts.student` in place through the stages of its recipe; it ends with the chosen weights of the last one.
 
     folder: gets `metrics.jsonl`, `tensorboard/` and `checkpoints/`.
     resume: go on behind the newest checkpoint, where there is one.
+    start_quality: of the student as it is given, on the validation examples; the log's first line.
 
     Raises:
         NotFinite: a loss, or the student's on the validation examples, became NaN or infinite; names the term, the step
@@ -74,6 +91,8 @@ def fit_arm(parts: Parts, folder: Path, accelerator: Accelerator, *, seed: int, 
     bar.tick(start.epochs * own_examples)
     progress = start
     heads: Mapping[str, nn.Module] = {}
+    if start_quality is not None and not saved:
+        journal.write({"step": 0, "epoch": 0, "start": dict(start_quality)})
     try:
         for number in range(start.stage, len(stages)):
             if number > start.stage:
@@ -157,11 +176,11 @@ class _StageRun:
         if trainer.average is not None:
             trainer.average.swap()
         tapped = answering(learner.student.model, self.parts.student_view, self.accelerator)
-        loader = evaluation_loader(self.parts.splits.validation, self.parts.recipe, self.accelerator)
-        predictions = evaluate(tapped, loader, self.accelerator)
+        loader = evaluation_loader(self.parts, "validation", self.accelerator)
+        answers = (guess if self.parts.masked else evaluate)(tapped, loader, self.accelerator)
         if trainer.average is not None:
             trainer.average.swap()
-        quality = metrics.quality(predictions.logits, predictions.labels)
+        quality = answers.quality()
         if not math.isfinite(quality["nll"]):
             # The last update of an epoch can break the student after its last finite loss: such weights are not kept.
             raise NotFinite(
@@ -169,7 +188,8 @@ class _StageRun:
             )
         self._log({"step": trainer.steps, "epoch": epoch + 1, "validation": quality})
         found = Best(epoch, trainer.steps, quality["accuracy"], quality["nll"])
-        best = found if not self._answers or found.beats(progress.best) else progress.best
+        better = found.beats(progress.best, by="nll" if self.parts.masked else "accuracy")
+        best = found if not self._answers or better else progress.best
         assert best is not None
         after = Progress(progress.stage, epoch, trainer.steps, progress.epochs + 1, best, seconds)
         state: dict[str, Any] = {
@@ -177,6 +197,7 @@ class _StageRun:
             "optimizer": trainer.optimizer.state_dict(),
             "average": None if trainer.average is None else trainer.average.shadow,
             "updates": 0 if trainer.average is None else trainer.average.updates,
+            "start": None if trainer.start is None else trainer.start.values,
             "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
         }
         checkpoint.save(self._checkpoints, trainer.steps, state, asdict(after), self.accelerator)
@@ -206,6 +227,8 @@ def _restore(state: Mapping[str, Any], trainer: Trainer, learner: Learner) -> No
         trainer.average.updates = state["updates"]
         for name, tensor in state["average"].items():
             trainer.average.shadow[name].copy_(tensor)
+    if trainer.start is not None:
+        trainer.start.restore(state["start"])
     if trainer.accelerator.scaler is not None:
         trainer.accelerator.scaler.load_state_dict(state["scaler"])
     checkpoint.restore_random_state(state, trainer.accelerator)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -50,16 +50,35 @@ class TrainingMemory:
         return self.parameters + self.buffers + self.gradients + self.optimizer + self.activations
 
 
+@runtime_checkable
+class Foreign(Protocol):
+    """A model that PyTorch does not run, so that it tells its size itself; its multiply-adds can't be counted."""
+
+    num_parameters: int
+    num_bytes: int
+
+
 def parameters(model: nn.Module) -> int:
     """Number of parameters, trained or frozen; tied ones count once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    own = sum(parameter.numel() for parameter in model.parameters())
+    return own + sum(module.num_parameters for module in _foreign(model))
 
 
-def multiply_adds(model: nn.Module, inputs: Inputs) -> int:
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of a model's parameters and buffers."""
+    own: int = sum(tensor.nbytes for tensor in model.state_dict().values())
+    return own + sum(module.num_bytes for module in _foreign(model))
+
+
+def multiply_adds(model: nn.Module, inputs: Inputs) -> int | None:
     """Multiply-adds of one forward pass in evaluation: those of matrix products, convolutions and attention.
+
+    None where PyTorch does not run the model, and so can't count.
 
     inputs: what the model is given, a tensor or a mapping of its arguments; for one example give a batch of one.
     """
+    if _foreign(model):
+        return None
     with evaluating(model), torch.no_grad(), _countable_kernels(model), FlopCounterMode(display=False) as counter:
         _call(model, inputs)
     return int(counter.get_total_flops()) // 2
@@ -117,7 +136,7 @@ def training_memory(
     batch_size: number of examples that a pass will have, to which the activations are scaled; None for that of
         `inputs`.
     """
-    examples = len(inputs if isinstance(inputs, Tensor) else next(iter(inputs.values())))
+    examples = len(_first(inputs))
     batch_size = examples if batch_size is None else batch_size
     trained = sum(_bytes(parameter) for parameter in model.parameters() if parameter.requires_grad)
     return TrainingMemory(
@@ -187,6 +206,11 @@ def _countable_kernels(model: nn.Module) -> Iterator[None]:
             torch.backends.mha.set_fastpath_enabled(attention)
 
 
+def _foreign(model: nn.Module) -> list[Foreign]:
+    modules: Iterator[object] = model.modules()
+    return [module for module in modules if isinstance(module, Foreign)]
+
+
 def _activations(model: nn.Module, inputs: Inputs) -> int:
     """Bytes of the storages that the graph keeps, each once, less the model's own."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
@@ -218,8 +242,14 @@ def _call(model: nn.Module, inputs: Inputs) -> Any:
 
 
 def _device(inputs: Inputs) -> torch.device:
-    first: Tensor = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
-    return first.device
+    return _first(inputs).device
+
+
+def _first(inputs: Inputs) -> Tensor:
+    """The first tensor of a model's arguments, one of which may be a mapping itself."""
+    while not isinstance(inputs, Tensor):
+        inputs = next(iter(inputs.values()))
+    return inputs
 
 
 def _wait_for(device: torch.device) -> None:

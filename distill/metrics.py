@@ -95,6 +95,21 @@ def quality(logits: Tensor, labels: Tensor) -> dict[str, float]:
     }
 
 
+def guess_quality(losses: Tensor, right: Tensor) -> dict[str, float]:
+    """accuracy, nll and perplexity of a masked language model, over all hidden tokens of a split alike.
+
+    losses: negative log likelihood of each token in nats, (M,). right: whether it was the likeliest, bool (M,).
+
+    Raises:
+        ValueError: no tokens, or not as many of both.
+    """
+    if losses.ndim != 1 or losses.shape != right.shape or len(losses) == 0:
+        shapes = f"{tuple(losses.shape)} and {tuple(right.shape)}"
+        raise ValueError(f"Guesses are a loss and an answer for each hidden token, at least one, got {shapes}.")
+    mean = losses.double().mean()
+    return {"accuracy": float(right.double().mean()), "nll": float(mean), "perplexity": float(mean.exp())}
+
+
 def chance(labels: Tensor, num_classes: int) -> float:
     """Accuracy of always answering the most frequent class: its share of the labels, at least 1 / num_classes.
 

@@ -1,12 +1,13 @@
 """The two modules of a run: the Teacher, which cannot change, and the Learner, which is everything that can."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from distill.batch import Batch
+from distill.heads import ReadsMask
 from distill.taps import Inputs, Tapped
 
 Value = Tensor | tuple[Tensor, ...]
@@ -99,10 +100,16 @@ class Learner(nn.Module):
         if term in self.meetings:
             assert targets is not None and batch is not None
             return Met(*head(value, gather_taps(targets, self.meetings[term]), batch))
+        mask = None if batch is None else batch.mask
         if isinstance(head, nn.ModuleList):
-            return tuple(one(tensor) for one, tensor in zip(head, value, strict=True))
-        mapped: Value = head(value)
+            return tuple(_through(one, tensor, mask) for one, tensor in zip(head, value, strict=True))
+        mapped: Value = _through(head, value, mask)
         return mapped
+
+
+def _through(head: nn.Module, value: Value, mask: Tensor | None) -> Any:
+    """What a head makes of the student's value; of one tap's it is a tensor."""
+    return head(value, mask) if isinstance(head, ReadsMask) else head(value)
 
 
 def gather_taps(outputs: Mapping[str, Tensor], taps: str | Sequence[str]) -> Value:

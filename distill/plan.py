@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from distill.batch import Batch
 from distill.heads import Head, Joint, Meeting, ReadsTeacher
-from distill.losses.kinds import Coupled, Loss, Task
+from distill.losses.kinds import Coupled, HonoursMask, Loss, Task
+from distill.matching import Matching, Rule
 from distill.measure import evaluating
 from distill.pair import Learner, Met, Taps, Teacher, Value, answers_of, gather_taps
 from distill.taps import Tapped
@@ -24,6 +25,8 @@ class Term:
     head: maps the student's tensor to the teacher's shape; it is learned with the student. With several taps each gets
     its own, unless the head joins them.
     schedule: how the weight moves over the epochs; None for constant.
+    match: how student, teacher and head are chosen instead, for one arrow or more that share the weight: "auto", the
+        name of another rule, or Matching(...); None takes them as they stand here.
     """
 
     loss: Loss
@@ -32,6 +35,12 @@ class Term:
     teacher: Taps | None = "logits"
     head: Head | None = None
     schedule: WeightSchedule | None = None
+    match: Matching | Rule | None = None
+
+    @property
+    def matching(self) -> Matching | None:
+        """How the taps are chosen; None where the term names them."""
+        return self.match if isinstance(self.match, Matching | None) else Matching(self.match)
 
     def weight_at(self, epoch: float) -> float:
         """The weight after `epoch` epochs of its stage, which may be a fraction."""
@@ -68,13 +77,14 @@ class Arrow:
 
 def teacher_taps(plan: Plan) -> tuple[str, ...]:
     """The taps that the plan needs of the teacher, each once."""
-    terms = (term for term in plan.values() if term.needs_teacher and term.teacher is not None)
+    terms = (term for term in plan.values() if term.needs_teacher and term.teacher is not None and term.match is None)
     return tuple(dict.fromkeys(tap for term in terms if term.teacher is not None for tap in _as_tuple(term.teacher)))
 
 
 def student_taps(plan: Plan) -> tuple[str, ...]:
     """The taps that the plan needs of the student, each once."""
-    return tuple(dict.fromkeys(tap for term in plan.values() for tap in _as_tuple(term.student)))
+    terms = (term for term in plan.values() if term.match is None)
+    return tuple(dict.fromkeys(tap for term in terms for tap in _as_tuple(term.student)))
 
 
 def connect(
@@ -86,10 +96,13 @@ def connect(
     teacher_view: nn.Module | None = None,
     student_view: nn.Module | None = None,
     balance: nn.Module | None = None,
+    aligned: bool = True,
 ) -> tuple[Teacher | None, Learner]:
     """The teacher and the learner of a plan, with heads sized by one dry run on a few examples.
 
     balance: what weighs the terms against each other, if anything; it becomes part of the learner.
+    aligned: whether both models cut an example into the same positions. Where they do not, as texts under two
+        tokenizers, only what is one vector an example can be compared.
 
     The dry run checks every tap and every shape, and freezes the student's parameters that no loss reaches (DDP would
     stop at them): `Learner.unreached` names them. Neither model changes otherwise.
@@ -98,6 +111,11 @@ def connect(
         ValueError: a tap is wrong, shapes do not meet, or a loss needs a teacher and there is none; each names the
         term.
     """
+    open_terms = [name for name, term in plan.items() if term.match is not None]
+    if open_terms:
+        raise ValueError(
+            f"Term '{open_terms[0]}' leaves its taps open with match=. Choose them first: distill.match.match(...)."
+        )
     lonely = [name for name, term in plan.items() if term.needs_teacher and (teacher is None or term.teacher is None)]
     if lonely:
         raise ValueError(
@@ -109,6 +127,8 @@ def connect(
         with torch.no_grad():
             targets = answers_of(guide, sample.inputs)
             outputs = tapped(sample.inputs)
+        if not aligned:
+            _refuse_positions(plan, outputs, targets)
         heads = {
             name: _head(name, term, gather_taps(outputs, term.student), targets)
             for name, term in plan.items()
@@ -138,8 +158,8 @@ def compare(
     """{term: loss of each example (B,)}, unweighted; `teacher` is {tap: tensor}, `student` {term: value}.
 
     Raises:
-        ValueError: a loss refuses its tensors, or does not give one number for each example; the message names the
-        term.
+        ValueError: a loss refuses its tensors, would count padding, or does not give one number for each example; the
+        message names the term.
     """
     losses = {}
     for name, term in plan.items():
@@ -147,6 +167,8 @@ def compare(
         if not isinstance(value, Met):
             value = Met(value, _target(term, teacher))
         with _naming(name):
+            if batch.mask is not None and not isinstance(term.loss, HonoursMask):
+                _check_no_padding(term.loss, value, batch.mask)
             loss = term.loss(value.student, value.teacher, batch)
         if loss.shape != (len(batch),):
             raise ValueError(
@@ -186,6 +208,19 @@ def _target(term: Term, teacher: Mapping[str, Tensor]) -> Value | None:
     return gather_taps(teacher, term.teacher) if term.needs_teacher and term.teacher is not None else None
 
 
+def _check_no_padding(loss: Loss, met: Met, mask: Tensor) -> None:
+    """Refuse tensors over positions to a loss that would count those that the mask leaves out."""
+    sides = [side for side in met if side is not None]
+    tensors = [tensor for side in sides for tensor in ((side,) if isinstance(side, Tensor) else side)]
+    shape = next((tuple(tensor.shape) for tensor in tensors if tensor.ndim > 2), None)
+    if shape is not None:
+        raise ValueError(
+            f"{type(loss).__name__} would count the padding of texts, got {shape} with a mask {tuple(mask.shape)}. Use "
+            "HiddenState() or TokenCosine(), tap one vector a text ('embedding'), or derive a loss of your own that "
+            "reads batch.mask from distill.losses.HonoursMask."
+        )
+
+
 @contextmanager
 def _naming(term: str) -> Iterator[None]:
     """Lets what is refused inside name its term."""
@@ -193,6 +228,20 @@ def _naming(term: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"Term '{term}': {error}") from error
+
+
+def _refuse_positions(plan: Plan, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> None:
+    for name, term in plan.items():
+        if not term.needs_teacher or term.teacher is None:
+            continue
+        sides = (student, _as_tuple(term.student)), (teacher, _as_tuple(term.teacher))
+        found = [tap for outputs, taps in sides for tap in taps if outputs[tap].ndim > 2]
+        if found:
+            raise ValueError(
+                f"Term '{name}' compares token by token ('{found[0]}'), and teacher and student have different "
+                "tokenizers. Compare what is one vector a text, such as 'logits' or 'embedding', or give the student "
+                "the teacher's tokenizer."
+            )
 
 
 def _head(name: str, term: Term, student: Value, targets: Mapping[str, Tensor]) -> nn.Module:

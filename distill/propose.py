@@ -1,34 +1,17 @@
 """A proposal which layers of a recipe's two models learn from each other: printed, written and drawn."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from rich.console import Console
 
-from distill.batch import Batch
-from distill.data import Splits, collate
 from distill.folder import write_whole
-from distill.match import Rule, match
+from distill.match import match
+from distill.matched import match_batches
+from distill.matching import Matching
 from distill.picture import draw_similarities
 from distill.prepare import Parts
-
-_MATCH_EXAMPLES = 16
-
-
-@dataclass(frozen=True)
-class Matching:
-    """How `distill plan --match` proposes layer pairs.
-
-    rule: see `distill.match.pairs_of`. arrows: number of pairs; None for four, or as many as fit. batches: how many,
-    of up to 16 training examples each.
-    """
-
-    rule: Rule = "auto"
-    arrows: int | None = None
-    batches: int = 4
 
 
 def propose(parts: Parts, accelerator: Accelerator, matching: Matching, folder: Path, console: Console) -> None:
@@ -73,21 +56,3 @@ def propose(parts: Parts, accelerator: Accelerator, matching: Matching, folder: 
             raise ValueError(f"{folder.parent} can't be written: {error.strerror}. Choose another --root.") from error
         console.print(f"Written: {table} and {picture}", markup=False, highlight=False, soft_wrap=True)
     accelerator.wait_for_everyone()
-
-
-def match_batches(splits: Splits, batches: int) -> list[Batch]:
-    """Batches of up to 16 training examples from all over the split, each from its beginning to its end.
-
-    Raises:
-        ValueError: `batches` is below 1, or there are fewer than four examples for each.
-    """
-    if batches < 1:
-        raise ValueError(f"--batches is at least 1, got {batches}.")
-    size = min(_MATCH_EXAMPLES, len(splits.train) // batches)
-    if size < 4:
-        raise ValueError(
-            f"CKA needs 4 examples in each batch, and {len(splits.train)} training examples do not fill {batches} "
-            "batches. Ask for fewer with --batches."
-        )
-    places = torch.linspace(0, len(splits.train) - 1, size * batches, dtype=torch.float64).round().long().tolist()
-    return [collate([splits.train[(0, place)] for place in places[first::batches]]) for first in range(batches)]

@@ -6,18 +6,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import nn
 
 from distill import metrics
 from distill.batch import Batch
+from distill.data import Splits, TextSplits
 from distill.evaluate import Predictions
-from distill.measure import file_size, latency, machine, multiply_adds, parameters, versions
-from distill.prepare import Parts, sample_batch
+from distill.measure import file_size, latency, machine, multiply_adds, parameters, versions, weight_bytes
+from distill.prepare import Parts, cost_batch
 from distill.recipe import to_json
 from distill.report import Cost, Outcome, Report
-from distill.view import View
+from distill.taps import taken
+from distill.view import Sees, View
 
 _BATCH = 32
 
@@ -49,7 +50,7 @@ def report_of(
             "test": metrics.quality(answers.test.logits, answers.test.labels),
             "validation": metrics.quality(answers.validation.logits, answers.validation.labels),
         }
-    sample = sample_batch(parts.splits, _BATCH)
+    sample = cost_batch(parts.splits, _BATCH)
     return Report(
         name=recipe.name,
         recipe=json.loads(to_json(recipe)),
@@ -73,30 +74,31 @@ def report_of(
     )
 
 
-def _cost(model: nn.Module, view: View, sample: Batch, accelerator: Accelerator, file: Path | None) -> Cost:
-    inputs = sample.to(accelerator.device).inputs
-    assert isinstance(inputs, torch.Tensor)
+def _cost(model: nn.Module, view: Sees, sample: Batch, accelerator: Accelerator, file: Path | None) -> Cost:
     model.to(accelerator.device).eval()
-    seen = view.module().to(accelerator.device)(inputs)
-    size = file_size(file) if file is not None and file.exists() else sum(t.nbytes for t in model.state_dict().values())
+    module = view.module().to(accelerator.device)
+    seen, one = (taken(model, module(batch.to(accelerator.device).inputs)) for batch in (sample, sample.rows(slice(1))))
+    size = file_size(file) if file is not None and file.exists() else weight_bytes(model)
     return Cost(
         parameters=parameters(model),
-        multiply_adds=multiply_adds(model, seen[:1]),
+        multiply_adds=multiply_adds(model, one),
         bytes=size,
-        latency_one=latency(model, seen[:1]),
+        latency_one=latency(model, one),
         latency_batch=latency(model, seen),
-        batch=len(seen),
+        batch=len(sample),
     )
 
 
 def student_config(parts: Parts) -> dict[str, Any]:
-    """What `load_model` needs beside the weights: source, arguments, classes and view."""
-    model, view = parts.recipe.student, parts.student_view
+    """What `load_model` needs beside the weights: source, arguments, classes and view; of texts the most tokens."""
+    model, view, splits = parts.recipe.student, parts.student_view, parts.splits
     return {
         "source": model.source,
         "arguments": dict(model.arguments),
         "num_classes": len(parts.splits.classes),
-        "in_channels": int(parts.splits.train[(0, 0)].image.shape[0]),
+        "in_channels": splits.train[(0, 0)].image.shape[0] if isinstance(splits, Splits) else None,
         "classes": list(parts.splits.classes),
-        "view": asdict(view),
+        "view": asdict(view) if isinstance(view, View) else None,
+        "max_length": splits.max_length if isinstance(splits, TextSplits) else None,
+        "vocab_size": splits.tokenizer("student").size if isinstance(splits, TextSplits) else None,
     }

@@ -14,21 +14,23 @@ from torch import nn
 from distill import metrics
 from distill.bar import Bar
 from distill.build import answering, arm_recipe, evaluation_loader, main_arm, make_accelerator
-from distill.data import Splits
+from distill.data import Splits, TextSplits
 from distill.describe import describe
-from distill.evaluate import Predictions, evaluate
+from distill.evaluate import Guesses, Predictions, evaluate, guess
 from distill.fit import fit_arm
 from distill.folder import check_folder, open_folder, write_whole
+from distill.matched import RECORD, choose_layers, tables, to_text
+from distill.matching import Matching
 from distill.models import save_student
 from distill.picture import check_pictures
 from distill.prepare import Parts, load_splits, prepare
-from distill.propose import Matching, propose
+from distill.propose import propose
 from distill.recipe import Recipe
-from distill.report import Outcome, Report, markdown, render
+from distill.report import Outcome, Report, markdown, render, start_sentence
 from distill.report import from_json as report_from_json
 from distill.report import to_json as report_to_json
 from distill.result import TeacherAnswers, report_of, student_config
-from distill.view import View
+from distill.view import Sees
 
 
 @dataclass(frozen=True)
@@ -60,23 +62,26 @@ def train(recipe: Recipe, options: Options, console: Console) -> Report:
         return _shown(report_from_json((folder / "report.json").read_text()), folder, console)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     main, first = main_arm(recipe), recipe.seed
-    parts = prepare(recipe, load_splits(recipe, first), first, options.root)
+    parts = prepare(recipe, load_splits(recipe, first, options.root), first, options.root)
     answers = _teacher_answers(parts, accelerator)
     if answers is not None and not recipe.allow_chance_teacher:
         _refuse_chance(parts, answers.validation)
-    text = describe(parts, accelerator)
+    parts, matches = choose_layers(parts, accelerator, folder / RECORD if options.resume else None)
+    text = describe(parts, accelerator) + tables(matches)
     if accelerator.is_main_process:
         open_folder(folder, recipe, overwrite=options.overwrite)
         write_whole(folder / "plan.txt", text)
+        if matches:
+            write_whole(folder / RECORD, to_text(matches))
     accelerator.wait_for_everyone()
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     outcomes = []
     for seed in range(first, first + recipe.repeats):
-        splits = parts.splits if seed == first else load_splits(recipe, seed)
+        splits = parts.splits if seed == first else load_splits(recipe, seed, options.root)
         for arm in (main, *recipe.controls):
             place = folder if (arm, seed) == (main, first) else folder / "arms" / f"{arm}-{seed}"
-            outcomes.append(_arm(recipe, arm, splits, seed, place, accelerator, answers, options, console))
-    report = report_of(parts, outcomes, answers, accelerator, folder, started)
+            outcomes.append(_arm(parts.recipe, arm, splits, seed, place, accelerator, answers, options, console))
+    report = report_of(replace(parts, recipe=recipe), outcomes, answers, accelerator, folder, started)
     if accelerator.is_main_process:
         write_whole(folder / "report.md", markdown(report))
         write_whole(folder / "report.json", report_to_json(report))
@@ -102,9 +107,12 @@ def plan(recipe: Recipe, options: Options, console: Console, matching: Matching 
         check_pictures()
     accelerator = make_accelerator(recipe)
     console.quiet = not accelerator.is_main_process
-    parts = prepare(recipe, load_splits(recipe, recipe.seed), recipe.seed, options.root)
-    console.print(describe(parts, accelerator), markup=False, highlight=False, soft_wrap=True)
+    parts = prepare(recipe, load_splits(recipe, recipe.seed, options.root), recipe.seed, options.root)
+    parts, matches = choose_layers(parts, accelerator)
+    console.print(describe(parts, accelerator) + tables(matches), markup=False, highlight=False, soft_wrap=True)
     if parts.coverage is not None:
+        quality = _start_quality(parts, accelerator)
+        console.print(start_sentence(quality, main_arm(recipe), recipe.seed), markup=False, highlight=False)
         console.print(parts.coverage.table())
     if matching is not None:
         propose(parts, accelerator, matching, options.root / recipe.name, console)
@@ -113,7 +121,7 @@ def plan(recipe: Recipe, options: Options, console: Console, matching: Matching 
 def _arm(
     recipe: Recipe,
     arm: str,
-    splits: Splits,
+    splits: Splits | TextSplits,
     seed: int,
     folder: Path,
     accelerator: Accelerator,
@@ -128,47 +136,62 @@ def _arm(
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
+    start = _start_quality(parts, accelerator)
+    if parts.coverage is not None:
+        console.print(start_sentence(start, arm, seed), markup=False, highlight=False)
     with Bar(console, f"{recipe.name} · {arm} · seed {seed}", shows=accelerator.is_main_process) as bar:
-        progress = fit_arm(parts, folder, accelerator, seed=seed, resume=options.resume, bar=bar)
+        progress = fit_arm(parts, folder, accelerator, seed=seed, resume=options.resume, bar=bar, start_quality=start)
     test = _answers(parts, parts.student, parts.student_view, accelerator, "test")
     validation = _answers(parts, parts.student, parts.student_view, accelerator, "validation")
+    classes = test if isinstance(test, Predictions) else None
     teacher = None if answers is None else answers.test.logits
     assert progress.best is not None
     outcome = Outcome(
         arm=arm,
         seed=seed,
-        test=metrics.quality(test.logits, test.labels),
-        validation=metrics.quality(validation.logits, validation.labels),
-        agreement=None if teacher is None else metrics.agreement(test.logits, teacher),
-        divergence=None if teacher is None else metrics.divergence(test.logits, teacher),
+        test=test.quality(),
+        validation=validation.quality(),
+        agreement=None if classes is None or teacher is None else metrics.agreement(classes.logits, teacher),
+        divergence=None if classes is None or teacher is None else metrics.divergence(classes.logits, teacher),
         epochs=progress.epochs,
         steps=progress.step,
         best_epoch=progress.best.epoch + 1,
         seconds=progress.seconds,
-        correct=tuple((test.logits.argmax(1) == test.labels).tolist()),
+        start=start,
+        # The hidden tokens of one text are no independent draws, so no interval over them is given.
+        correct=None if classes is None else tuple((classes.logits.argmax(1) == classes.labels).tolist()),
     )
     if accelerator.is_main_process:
         save_student(folder / "student", parts.student, student_config(parts))
+        if isinstance(parts.splits, TextSplits):
+            parts.splits.tokenizer("student").save(folder / "student")
         write_whole(result, json.dumps(asdict(outcome)))
     accelerator.wait_for_everyone()
     return outcome
+
+
+def _start_quality(parts: Parts, accelerator: Accelerator) -> dict[str, float]:
+    """The student's quality on the validation examples as it is, before any training; it goes back to where it was."""
+    device = next(parts.student.parameters()).device
+    answers = _answers(parts, parts.student, parts.student_view, accelerator, "validation")
+    parts.student.to(device)
+    return answers.quality()
 
 
 def _teacher_answers(parts: Parts, accelerator: Accelerator) -> TeacherAnswers | None:
     if parts.teacher is None or not parts.comparable:
         return None
     parts.teacher.eval()
-    return TeacherAnswers(
-        _answers(parts, parts.teacher, parts.teacher_view, accelerator, "validation"),
-        _answers(parts, parts.teacher, parts.teacher_view, accelerator, "test"),
+    validation, test = (
+        _answers(parts, parts.teacher, parts.teacher_view, accelerator, split) for split in ("validation", "test")
     )
+    assert isinstance(validation, Predictions) and isinstance(test, Predictions)
+    return TeacherAnswers(validation, test)
 
 
-def _answers(parts: Parts, model: nn.Module, view: View, accelerator: Accelerator, split: str) -> Predictions:
-    examples = {"validation": parts.splits.validation, "test": parts.splits.test}[split]
-    return evaluate(
-        answering(model, view, accelerator), evaluation_loader(examples, parts.recipe, accelerator), accelerator
-    )
+def _answers(parts: Parts, model: nn.Module, view: Sees, accelerator: Accelerator, split: str) -> Predictions | Guesses:
+    answer = guess if parts.masked else evaluate
+    return answer(answering(model, view, accelerator), evaluation_loader(parts, split, accelerator), accelerator)
 
 
 def _refuse_chance(parts: Parts, predictions: Predictions) -> None:
@@ -183,4 +206,5 @@ def _refuse_chance(parts: Parts, predictions: Predictions) -> None:
 
 
 def _read_outcome(values: Mapping[str, Any]) -> Outcome:
-    return replace(Outcome(**values), correct=tuple(values["correct"]))
+    correct = values["correct"]
+    return replace(Outcome(**values), correct=None if correct is None else tuple(correct))

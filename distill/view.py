@@ -1,10 +1,51 @@
-"""What one model sees of an image: its own resolution and normalisation of a crop that teacher and student share."""
+"""What one model sees of an example that teacher and student share.
 
+Of an image, its own resolution and normalisation of the same crop; of a text, its own tokens.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class Sees(Protocol):
+    """What a model sees: something that makes a module from a batch's inputs to the model's."""
+
+    def module(self) -> nn.Module:
+        """The module, without parameters."""
+        ...
+
+
+@dataclass(frozen=True)
+class TokensView:
+    """The tokens of one model.
+
+    side: "" where teacher and student have the same tokens; else "student" or "teacher", and the batch carries both,
+    as `SIDE.input_ids` and so on.
+    length: most tokens of a text.
+    """
+
+    side: str
+    length: int
+
+    def module(self) -> nn.Module:
+        """A module without parameters: the batch's inputs to those of this side, under their plain names."""
+        return _TokensViewModule(self.side)
+
+
+class _TokensViewModule(nn.Module):
+    def __init__(self, side: str) -> None:
+        super().__init__()
+        self.prefix = f"{side}." if side else ""
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            name.removeprefix(self.prefix): tensor for name, tensor in inputs.items() if name.startswith(self.prefix)
+        }
 
 
 @dataclass(frozen=True)

@@ -399,7 +399,7 @@ def test_an_empty_split_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     splits = replace(Blobs().load(0, None), validation=Examples(nothing, num_classes=3))
     monkeypatch.setattr(Blobs, "load", lambda self, seed, mix: splits)
     with pytest.raises(ValueError, match=r"The validation split of Blobs is empty\. Give it examples"):
-        load_splits(plain_recipe(), 0)
+        load_splits(plain_recipe(), 0, Path("runs"))
 
 
 # Heads and balance

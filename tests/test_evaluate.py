@@ -62,7 +62,7 @@ def in_process(micro_batch_size: int | None) -> dict[str, Any]:
     predictions = evaluate(Tapped(model, ("logits",)), loader, accelerator)
     parts = parts_of(plain_recipe())
     tapped = answering(parts.student, parts.student_view, accelerator)
-    whole = evaluate(tapped, evaluation_loader(parts.splits.test, parts.recipe, accelerator), accelerator)
+    whole = evaluate(tapped, evaluation_loader(parts, "test", accelerator), accelerator)
     return {
         "logits": predictions.logits,
         "labels": predictions.labels,
@@ -112,7 +112,7 @@ def evaluate_parts() -> tuple[nn.Module, Predictions]:
     parts.student.layer1.eval()
     parts.student.layer2[1].eval()
     tapped = answering(parts.student, parts.student_view, accelerator)
-    loader = evaluation_loader(parts.splits.validation, parts.recipe, accelerator)
+    loader = evaluation_loader(parts, "validation", accelerator)
     return parts.student, evaluate(tapped, loader, accelerator)
 
 
@@ -149,7 +149,7 @@ def test_answers_in_half_precision_come_in_float32() -> None:
 def test_the_whole_of_each_split_is_answered() -> None:
     parts, accelerator = parts_of(plain_recipe(micro_batch_size=5)), on_cpu()
     tapped = answering(parts.student, parts.student_view, accelerator)
-    for examples in (parts.splits.validation, parts.splits.test):
-        predictions = evaluate(tapped, evaluation_loader(examples, parts.recipe, accelerator), accelerator)
+    for split, examples in (("validation", parts.splits.validation), ("test", parts.splits.test)):
+        predictions = evaluate(tapped, evaluation_loader(parts, split, accelerator), accelerator)
         assert torch.equal(predictions.labels, examples.labels)
         assert predictions.logits.shape == (12, 3)

@@ -25,7 +25,7 @@ def own_precision() -> None:
 
 def five_steps(one: Recipe, accelerator: Accelerator) -> tuple[Tensor, list[Mapping[str, object]]]:
     """The student's parameters after an epoch of each stage, and the log's lines."""
-    parts = prepare(one, load_splits(one, 0), 0, Path("runs"))
+    parts = prepare(one, load_splits(one, 0, Path("runs")), 0, Path("runs"))
     if parts.teacher is not None:
         with torch.no_grad():  # away from the student, which may be of the same kind
             for parameter in parts.teacher.parameters():
@@ -49,7 +49,8 @@ def five_steps(one: Recipe, accelerator: Accelerator) -> tuple[Tensor, list[Mapp
 def test_every_loss_has_a_case() -> None:
     names = {name for name, item in vars(distill.losses).items() if isinstance(item, type) and is_dataclass(item)}
     tried = {type(term.loss).__name__ for case in CASES.values() for term in case.plan.values()}
-    assert tried == names
+    # A masked language model answers with words and not with the data's classes: it is tried in tests/test_terms.py.
+    assert tried == names - {"MaskedLanguageModel"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -57,7 +58,7 @@ def test_every_loss_has_a_case() -> None:
 def test_a_loss_trains_for_five_steps_as_a_recipe(name: str, together: bool) -> None:
     whole = recipe(name, together=together)
     assert from_json(to_json(whole), allow_import=("tests",)) == whole
-    start = prepare(whole, load_splits(whole, 0), 0, Path("runs")).student
+    start = prepare(whole, load_splits(whole, 0, Path("runs")), 0, Path("runs")).student
     before = torch.cat([parameter.detach().flatten() for parameter in start.parameters()])
     after, lines = five_steps(whole, make_accelerator(whole))
     assert after.isfinite().all()

@@ -124,10 +124,13 @@ def quick_garbage() -> Iterator[None]:
 
 
 def hard_recipe() -> Recipe:
-    """All that has a state: dropout, mixing, augmentation, averages, two stages with heads, schedules and ramps."""
+    """All that has a state: dropout, mixing, augmentation, averages, a measured start and the
+    pull to it, two stages with heads, schedules and ramps.
+    """
     return pair_recipe(
         student=Model("tests.tiny:net", arguments={"dropout": 0.3}),
-        initialize=SelectWeights(),
+        initialize=SelectWeights(choose="activation"),
+        reestimate_batchnorm=2,
         plan={},
         optimizer=None,
         epochs=None,
@@ -139,6 +142,7 @@ def hard_recipe() -> Recipe:
                 optimizer=AdamW(lr=0.01),
                 schedule=Cosine(warmup_epochs=0.5),
                 freeze=("fc.bias",),
+                decay_to_start=0.05,
             ),
             Stage(
                 "fine-tune",
@@ -150,6 +154,7 @@ def hard_recipe() -> Recipe:
                 epochs=3,
                 optimizer=SGD(lr=0.1),
                 schedule=LinearDecay(),
+                decay_to_start=0.05,
             ),
         ),
         micro_batch_size=5,

@@ -7,17 +7,18 @@ ROOT = Path(__file__).parent.parent / "distill"
 
 FLOORS = {
     "batch": 0, "numerics": 0, "view": 0, "clock": 0, "bar": 0, "journal": 0, "messages": 0, "picture": 0,
-    "losses": 1, "heads": 1, "taps": 1, "models": 1, "metrics": 1, "measure": 1, "data": 1, "initialize": 1,
-    "similarity": 1,
-    "pair": 2, "weighting": 2, "guide": 2,
-    "plan": 3,
-    "match": 4, "recipe": 4, "trainer": 4, "evaluate": 4, "checkpoint": 4,
-    "prepare": 5, "folder": 5,
-    "build": 6, "report": 6,
-    "fit": 7, "describe": 7,
-    "result": 8, "propose": 8,
-    "run": 9,
-    "cli": 10, "__main__": 11, "__init__": 11,
+    "tokenize": 1,
+    "losses": 2, "heads": 2, "taps": 2, "models": 2, "metrics": 2, "measure": 2, "data": 2, "initialize": 2,
+    "similarity": 2,
+    "pair": 3, "weighting": 3, "guide": 3, "matching": 3,
+    "plan": 4,
+    "match": 5, "recipe": 5, "trainer": 5, "evaluate": 5, "checkpoint": 5, "terms": 5, "start": 5,
+    "prepare": 6, "folder": 6, "optimize": 6,
+    "build": 7, "report": 7, "matched": 7,
+    "fit": 8, "describe": 8,
+    "result": 9, "propose": 9,
+    "run": 10,
+    "cli": 11, "__main__": 12, "__init__": 12,
 }  # fmt: skip
 
 

@@ -17,12 +17,13 @@ from distill.batch import Batch
 from distill.cli import run_command
 from distill.data import Digits
 from distill.heads import Conv1x1, Linear, Regressor
-from distill.losses import Hint
+from distill.losses import HiddenState, Hint
 from distill.match import Candidate, Match, Rule, candidates, join, match, pairs_of, similarities
+from distill.match.padding import text_gram_vector
 from distill.models.cifar import resnet8, resnet20
 from distill.models.cifar_resnet import ResNet
 from distill.plan import Term, connect
-from distill.similarity import CkaSums
+from distill.similarity import CkaSums, gram_vector
 from tests.commands import PAIR, TEACHER
 from tests.processes import run_processes
 from tests.tiny import net
@@ -124,19 +125,42 @@ def table(students: int, teachers: int, seed: int) -> list[list[float]]:
     return torch.rand(students, teachers, generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-@pytest.mark.parametrize(("students", "teachers", "arrows"), [(5, 4, 4), (6, 7, 3), (4, 9, 2), (7, 5, 5), (4, 4, 1)])
+@pytest.mark.parametrize(("students", "teachers"), [(5, 4), (6, 7), (3, 8), (4, 4), (1, 5)])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_best_pairs_are_those_of_trying_all(students: int, teachers: int, arrows: int, seed: int) -> None:
-    values = table(students, teachers, seed)
-    shares = [-(-r * students // arrows) for r in range(arrows + 1)]
-    choices = (range(a, b) for a, b in itertools.pairwise(shares))
-    every = itertools.product(itertools.product(*choices), itertools.combinations(range(teachers), arrows))
-    best = max(sum(values[s][t] for s, t in zip(*pair, strict=True)) for pair in every)
+def test_with_an_arrow_for_every_tap_the_pairs_are_the_best_of_trying_all(
+    students: int, teachers: int, seed: int
+) -> None:
+    values, arrows = table(students, teachers, seed), min(students, teachers)
+    rows, columns = itertools.combinations(range(students), arrows), itertools.combinations(range(teachers), arrows)
+    every = (zip(*both, strict=True) for both in itertools.product(rows, columns))
+    best = max(sum(values[s][t] for s, t in pairs) for pairs in every)
     found = pairs_of("auto", values, arrows)
     assert sum(values[s][t] for s, t in found) == pytest.approx(best, abs=1e-4)
     for (s, t), (next_s, next_t) in itertools.pairwise(found):
         assert s < next_s and t < next_t
-    assert [sum(a <= s < b for s, _ in found) for a, b in itertools.pairwise(shares)] == [1] * arrows
+
+
+@pytest.mark.parametrize("arrows", [1, 2, 3, 5])
+def test_fewer_arrows_are_some_of_all_one_in_each_equal_share(arrows: int) -> None:
+    values = table(6, 9, 4)
+    every, found = pairs_of("auto", values, 6), pairs_of("auto", values, arrows)
+    shares = [-(-r * 6 // arrows) for r in range(arrows + 1)]
+    assert [sum(pair in every[a:b] for pair in found) for a, b in itertools.pairwise(shares)] == [1] * arrows
+
+
+def test_a_share_gives_the_pair_that_stands_out_and_not_the_most_alike_one() -> None:
+    """Two layers alike to both others, 0.99 against 0.98, say less than one that only one other is like."""
+    values = [[0.99, 0.98, 0.2], [0.98, 0.985, 0.3], [0.2, 0.3, 0.8]]
+    assert pairs_of("auto", values, 3) == ((0, 0), (1, 1), (2, 2))
+    assert pairs_of("auto", values, 1) == ((2, 2),)
+    values[2][2] = 0.4  # it still stands out, but hardly resembles anything
+    assert pairs_of("auto", values, 1) == ((0, 0),)
+
+
+def test_taps_that_no_head_joins_take_no_part_where_there_are_others() -> None:
+    never = 100.0
+    values, costs = [[0.9, 0.5], [0.4, 0.9]], [[never, 0.0], [never, never]]
+    assert pairs_of("auto", values, 1, costs) == ((0, 1),)
 
 
 def test_equal_sums_are_settled_for_even_pairs() -> None:
@@ -314,6 +338,21 @@ def test_the_kept_blocks_are_found_after_ten_random_drops(trained: ResNet, digit
     assert right / arrows >= 0.9
 
 
+def test_the_kept_blocks_are_found_by_the_default_too(trained: ResNet, digits: Pixels) -> None:
+    """Four arrows on four batches of 16, as the command has them, and spread over the whole depth."""
+    batches = [digits[0][first:64:4] for first in range(4)]
+    right, depths = 0, []
+    for seed in range(10):
+        student, origin = dropped(trained, random.Random(seed))
+        found = match(trained, student, batches)
+        assert len(found.pairs) == 4
+        right += sum(origin[pair.student.tap] == pair.teacher.tap for pair in found.pairs)
+        order = found.similarities.student
+        depths += [order.index(found.pairs[-1].student) / (len(order) - 1)]
+    assert right / 40 >= 0.9
+    assert sum(depths) / 10 >= 0.75
+
+
 def pair_of_nets() -> Match:
     torch.manual_seed(0)
     return match(resnet8(10, 1, width=8), resnet8(10, 1, width=4), [images(16), images(8)], arrows=3, most=8)
@@ -338,7 +377,7 @@ def test_a_match_is_written_as_json() -> None:
     assert values["lines"] == list(found.lines)
     assert [one["student"] for one in values["pairs"]] == [pair.student.tap for pair in found.pairs]
     assert torch.tensor(values["cka"]).shape == (len(values["student"]), len(values["teacher"]))
-    assert values["student"][0] == {"tap": "conv1", "shape": [4, 8, 8]}
+    assert values["student"][0] == {"tap": "conv1", "shape": [4, 8, 8], "nonnegative": False}
 
 
 class Tokens(nn.Module):
@@ -419,7 +458,7 @@ def test_a_student_that_knows_nothing_yet_is_said_to(
     [
         ("--arrows 3", "--arrows has no effect without --match. Add it, or leave this out."),
         ("--match best", "argument --match: invalid choice: 'best' "),
-        ("--match --batches 0", "--batches is at least 1, got 0."),
+        ("--match --batches 0", "batches is at least 1, got 0."),
         ("--match --batches 500", "CKA needs 4 examples in each batch, and 1079 training examples do not fill 500 "),
         ("--match --arrows 99", "arrows=99 does not fit "),
         ("--match --root pair.py", "pair.py can't be written: "),
@@ -448,3 +487,128 @@ def test_without_matplotlib_the_extra_is_named_before_anything_is_done(
     assert plan("--match") == 2
     captured = capsys.readouterr()
     assert "pip install 'distill[report]'" in captured.err and captured.out == ""
+
+
+def texts(length: int) -> dict[str, Tensor]:
+    """Sixteen texts of one to six tokens, padded with what the seed of the length draws."""
+    drawn = torch.Generator().manual_seed(0)
+    ids, lengths = torch.randint(1, 9, (16, 6), generator=drawn), torch.randint(1, 7, (16,), generator=drawn)
+    lengths[0] = 6
+    mask = torch.arange(length) < lengths[:, None]
+    padding = torch.randint(1, 9, (16, length), generator=torch.Generator().manual_seed(length))
+    padded = torch.where(mask, torch.nn.functional.pad(ids, (0, length - 6)), padding)
+    return {"input_ids": padded, "attention_mask": mask.long()}
+
+
+class Reader(nn.Module):
+    """A text classifier that reads each token by itself, so that padding cannot reach its own tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(9, width)
+        self.encoder = nn.Linear(width, width + 1)
+        self.head = nn.Linear(width + 1, 2)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        hidden, mask = self.encoder(self.words(input_ids)), attention_mask[..., None]
+        return self.head((hidden * mask).sum(1) / mask.sum(1))
+
+
+def test_padding_of_texts_says_nothing_however_long_and_whatever_it_holds() -> None:
+    torch.manual_seed(0)
+    teacher, student = Reader(5), Reader(3)
+    short, long = (match(teacher, student, [texts(length)]).similarities.cka for length in (6, 11))
+    torch.testing.assert_close(torch.tensor(short), torch.tensor(long), rtol=1e-4, atol=1e-5)
+    unmasked = {**texts(11), "attention_mask": torch.ones(16, 11)}
+    other = match(teacher, student, [unmasked]).similarities.cka
+    assert (torch.tensor(other) - torch.tensor(long)).abs().max() > 1e-2
+
+
+def some_texts() -> tuple[Tensor, Tensor]:
+    """Tokens of sixteen texts of three to nine tokens, and their mask."""
+    drawn = torch.Generator().manual_seed(0)
+    lengths = torch.randint(3, 10, (16,), generator=drawn)
+    return torch.randn(16, 9, 5, generator=drawn), torch.arange(9) < lengths[:, None]
+
+
+def test_texts_without_padding_are_compared_as_all_else() -> None:
+    tokens, mask = some_texts()
+    whole = torch.ones_like(mask)
+    torch.testing.assert_close(text_gram_vector(tokens, whole), gram_vector(tokens), rtol=1e-5, atol=1e-5)
+    assert torch.equal(text_gram_vector(tokens[:, 0], mask), gram_vector(tokens[:, 0]))
+
+
+def test_what_only_the_position_decides_is_no_likeness() -> None:
+    """Features that hold their position and nothing else are the same for all texts, wherever those end."""
+    tokens, mask = some_texts()
+    positions = torch.where(mask[..., None], 7 + torch.randn(9, 5).expand(16, 9, 5), tokens)
+    assert torch.equal(text_gram_vector(positions, mask), torch.zeros(120, dtype=torch.float64))
+
+
+def test_lengths_alone_make_no_layers_alike() -> None:
+    """Independent tokens of the same texts, beside a large vector for each position, have CKA near 0."""
+    mask, sums = some_texts()[1], CkaSums.zeros(1, 1)
+    drawn = torch.Generator().manual_seed(1)
+    places = 3 * torch.randn(2, 1, 9, 50, generator=drawn)
+    for _ in range(20):
+        one, other = torch.randn(2, 16, 9, 50, generator=drawn) + places
+        sums = sums + CkaSums.of_grams([text_gram_vector(one, mask)], [text_gram_vector(other, mask)])
+    assert abs(float(sums.cka())) < 0.1
+    zeroed = CkaSums.of_batch([one * mask[..., None]], [other * mask[..., None]])
+    assert float(zeroed.cka()) > 0.8
+
+
+def test_tokens_of_padded_texts_meet_under_a_loss_that_knows_the_mask() -> None:
+    found = match(Reader(5), Reader(3), [texts(6)], rule="last", arrows=2)
+    assert found.lines[1] == '"match2": Term(HiddenState(), student="encoder", teacher="encoder", head=Linear()),'
+    assert all(term.loss == HiddenState() for term in found.terms().values())
+    refused = match(Reader(5), Reader(3), [texts(6)], arrows=1, loss=Hint())
+    assert refused.pairs[0].joining.reason == "Hint would count the padding of texts"
+
+
+def test_a_loss_that_refuses_the_features_joins_nothing() -> None:
+    found = match(net(width=3), net(width=2), [images()], arrows=1, loss=HiddenState())
+    assert found.terms() == {}
+    assert found.pairs[0].joining.reason.startswith("HiddenState compares tokens (B, T, D) of equal shape")
+
+
+class Side(nn.Module):
+    """What one model sees of texts that carry the tokens of two."""
+
+    def __init__(self, side: str) -> None:
+        super().__init__()
+        self.prefix = f"{side}."
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name.removeprefix(self.prefix): x for name, x in inputs.items() if name.startswith(self.prefix)}
+
+
+def test_tokens_of_two_tokenizers_are_compared_but_not_joined() -> None:
+    one, other = texts(6), texts(6)
+    other["input_ids"] = other["input_ids"].flip(1)
+    both = {f"student.{k}": x for k, x in one.items()} | {f"teacher.{k}": x for k, x in other.items()}
+    views = {"student_view": Side("student"), "teacher_view": Side("teacher")}
+    found = match(Reader(5), Reader(3), [both], arrows=1, **views)
+    assert found.pairs[0].joining.reason == "the two models cut a text into other tokens"
+
+
+def test_a_match_is_read_again_as_it_was_written() -> None:
+    found = pair_of_nets()
+    assert Match.from_json(json.loads(json.dumps(found.to_json())), Hint()) == found
+
+
+def test_layers_of_a_bert_are_found_once_and_joined_by_linear_maps() -> None:
+    bert = pytest.importorskip("tests.tiny_bert")
+    torch.manual_seed(0)
+    teacher, student = bert.bert(layers=4, width=16), bert.bert(layers=2, width=12)
+    mask = torch.arange(7) < torch.randint(3, 8, (8, 1), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(5, 40, (8, 7), generator=torch.Generator().manual_seed(1))
+    batch = {"input_ids": ids * mask, "attention_mask": mask.long(), "token_type_ids": torch.zeros_like(ids)}
+    taps = [one.tap for one in candidates(teacher, batch)]
+    assert {"bert.embeddings", *(f"bert.encoder.layer.{n}" for n in range(3)), "bert.encoder"} <= set(taps)
+    assert not [tap for tap in taps if "dropout" in tap or "token_type" in tap or "position" in tap]
+    found = match(teacher, student, [batch], rule="uniform")
+    for pair in found.pairs:
+        tokens = len(pair.teacher.shape) == 2
+        assert pair.joining.head == Linear() and pair.loss == (HiddenState() if tokens else Hint())
+    assert {len(pair.teacher.shape) for pair in found.pairs} == {1, 2}

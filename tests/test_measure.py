@@ -17,6 +17,7 @@ from distill.measure import (
     parameters,
     training_memory,
     versions,
+    weight_bytes,
 )
 
 
@@ -207,3 +208,20 @@ def test_machine_and_versions_name_no_host_and_no_path(monkeypatch):
     text = json.dumps([machine(), versions()])
     assert "secret-host" not in text
     assert not any(word.startswith("/") for word in text.replace('"', " ").split())
+
+
+def test_a_model_that_pytorch_does_not_run_tells_its_size_itself():
+    class Outside(nn.Module):
+        num_parameters, num_bytes = 7, 100
+
+        def forward(self, x):
+            return x
+
+    model = nn.Sequential(nn.Linear(3, 5), Outside())
+    assert parameters(model) == 15 + 5 + 7
+    assert weight_bytes(model) == 4 * 20 + 100
+    assert multiply_adds(model, torch.zeros(1, 3)) is None
+
+
+def test_weights_in_bytes_count_parameters_and_buffers():
+    assert weight_bytes(nn.BatchNorm1d(5).half()) == 2 * 4 * 5 + 8

@@ -62,13 +62,13 @@ def digits(data: Digits, weights: str | None) -> Recipe:
 
 def test_a_teacher_whose_run_cut_the_data_otherwise_is_told(tmp_path: Path) -> None:
     first = digits(Digits(validation=0.3, test=0.5), None)
-    parts = prepare(first, load_splits(first, 0), 0, tmp_path)
+    parts = prepare(first, load_splits(first, 0, tmp_path), 0, tmp_path)
     save_student(tmp_path / "teacher" / "student", parts.student, student_config(parts))
     (tmp_path / "teacher" / "recipe.json").write_text(to_json(first))
     same = digits(Digits(validation=0.3, test=0.5, augment=True), "runs/teacher")
-    assert not any("cut Digits" in note for note in prepare(same, load_splits(same, 0), 0, tmp_path).notes)
+    assert not any("cut Digits" in note for note in prepare(same, load_splits(same, 0, tmp_path), 0, tmp_path).notes)
     other = digits(Digits(), "runs/teacher")
-    notes = " ".join(prepare(other, load_splits(other, 0), 0, tmp_path).notes)
+    notes = " ".join(prepare(other, load_splits(other, 0, tmp_path), 0, tmp_path).notes)
     assert "Warning: the teacher's run cut Digits otherwise (validation 0.3 for 0.2, test 0.5 for 0.2)" in notes
 
 
@@ -82,7 +82,7 @@ def test_a_start_from_a_classifier_of_other_classes_is_refused(start: Initialize
     teacher = replace(STUDENT, weights="runs/teacher")
     recipe = pair_recipe(teacher=teacher, plan={"hint": hint}, initialize=start)
     with pytest.raises(ValueError, match=r"class 1 differently: 'cat' and 'bee'\. Write \w+\(keep_classifier=False\)"):
-        prepare(recipe, load_splits(recipe, 0), 0, tmp_path)
+        prepare(recipe, load_splits(recipe, 0, tmp_path), 0, tmp_path)
     if isinstance(start, CopyWeights):
         apart = replace(recipe, initialize=CopyWeights(keep_classifier=False))
-        assert prepare(apart, load_splits(apart, 0), 0, tmp_path).coverage is not None
+        assert prepare(apart, load_splits(apart, 0, tmp_path), 0, tmp_path).coverage is not None

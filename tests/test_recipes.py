@@ -8,13 +8,15 @@ import torch
 from torch import nn
 
 from distill.batch import Batch
-from distill.data import Cifar10, Cifar100, Data, Digits, Pets
+from distill.data import Cifar10, Cifar100, Corpus, Data, Digits, Imdb, Pets, Reviews, Sst2, TextSettings, TextTable
 from distill.models import load_model
-from distill.pair import Teacher
+from distill.models.cifar import resnet8x4
+from distill.pair import Teacher, answers_of
 from distill.plan import connect
 from distill.recipe import Model, Recipe, apply_overrides, from_json, read_recipe, to_json
-from distill.view import View
+from distill.view import TokensView, View
 from tests.commands import ROOT
+from tests.models.onnx_files import export
 
 FILES = sorted((ROOT / "recipes").rglob("*.py"))
 IMAGENET_CLASSES = 1000
@@ -45,6 +47,10 @@ def crop(data: Data) -> tuple[int, int, int]:
 
 def num_classes(data: Data) -> int:
     match data:
+        case Corpus():
+            return 0
+        case Sst2() | Imdb() | TextTable() | Reviews():
+            return 2
         case Digits() | Cifar10():
             return 10
         case Cifar100():
@@ -54,18 +60,70 @@ def num_classes(data: Data) -> int:
     raise AssertionError(f"Say here how many classes {type(data).__name__} has.")
 
 
+# What the hub's models are, which can't be asked for here.
+BASE = {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
+MINILM = {"num_hidden_layers": 6, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
+HUB = {
+    "transformers:bert-base-uncased": BASE,
+    "transformers:bert-base-chinese": BASE,
+    "transformers:sentence-transformers/all-MiniLM-L6-v2": MINILM,
+}
+WORDS = 50
+
+
+def fresh_of_texts(model: Model, classes: int) -> nn.Module:
+    """The model without its weights, and with few words."""
+    arguments = {**HUB.get(model.source, {}), **model.arguments}
+    source = "transformers:bert" if model.source in HUB else model.source
+    answers = "classes" if classes else "tokens"
+    made = load_model(
+        source, num_classes=classes or None, in_channels=None, vocab_size=WORDS, arguments=arguments, answers=answers
+    )
+    return made.model
+
+
 def fresh(model: Model, classes: int, channels: int) -> nn.Module:
     """The model without its weights, which would have to be trained or downloaded."""
+    if model.is_onnx:
+        pytest.importorskip("onnxruntime")
+        return load_model(model.source, num_classes=classes).model
     return load_model(
         model.source, num_classes=classes, in_channels=channels, arguments=model.arguments, trust=model.trust
     ).model
 
 
+@pytest.fixture
+def onnx_file(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a recipe with an ONNX teacher asks the user for, in a working folder of its own."""
+    if isinstance(recipe.data, TextSettings) or recipe.teacher is None or not recipe.teacher.is_onnx:
+        return
+    monkeypatch.chdir(tmp_path)
+    network = resnet8x4(num_classes=num_classes(recipe.data), in_channels=crop(recipe.data)[0])
+    export(tmp_path / recipe.teacher.source.partition(":")[2], network, torch.zeros(2, *crop(recipe.data)))
+
+
 def test_the_recipes_are_found() -> None:
     assert len(FILES) >= 7
-    assert {"digits_teacher.py", "digits.py", "cifar10_teacher.py", "cifar10.py", "cifar100.py", "pets.py"} <= {
-        file.name for file in FILES
-    }
+    assert {
+        "digits_teacher.py",
+        "digits.py",
+        "cifar10_teacher.py",
+        "cifar10.py",
+        "cifar100.py",
+        "pets.py",
+        "cnn_to_vit.py",
+        "vit_to_cnn.py",
+        "other_resolution.py",
+        "onnx_teacher.py",
+        "reviews_teacher.py",
+        "reviews.py",
+        "sst2.py",
+        "sst2_minilm.py",
+        "imdb.py",
+        "weibo.py",
+        "sst2_bilstm.py",
+        "wikipedia_general.py",
+    } <= {file.name for file in FILES}
 
 
 def test_every_recipe_has_a_name_of_its_own() -> None:
@@ -97,7 +155,43 @@ def test_weights_of_a_run_are_those_of_a_recipe(recipe: Recipe) -> None:
     assert maker.data == recipe.data
 
 
-def test_the_taps_of_a_recipe_meet(recipe: Recipe) -> None:
+def test_the_taps_of_a_recipe_meet_on_texts(recipe: Recipe) -> None:
+    if not isinstance(recipe.data, TextSettings):
+        pytest.skip("is of images")
+    pytest.importorskip("transformers")
+    classes, generator = num_classes(recipe.data), torch.Generator().manual_seed(0)
+    ids = torch.randint(5, WORDS, (3, 8), generator=generator)
+    mask = torch.arange(8) < torch.tensor([[8], [5], [3]])
+    sides = ("",) if recipe.student.tokenizer is None or recipe.teacher is None else ("student.", "teacher.")
+    inputs = {f"{side}input_ids": ids for side in sides} | {f"{side}attention_mask": mask.long() for side in sides}
+    labels = torch.arange(3) % classes if classes else torch.where(ids % 3 == 0, ids, -100)
+    sample = Batch(inputs, labels, torch.arange(3), mask if sides == ("",) else None)
+    views = {role: TokensView("" if sides == ("",) else role, 8).module() for role in ("student", "teacher")}
+    student = fresh_of_texts(recipe.student, classes)
+    teacher = None if recipe.teacher is None else fresh_of_texts(recipe.teacher, classes)
+    if recipe.initialize is not None:
+        assert teacher is not None and recipe.initialize(teacher, student).share > 0.9
+    for stage in recipe.all_stages():
+        guide, learner = connect(
+            teacher if any(term.needs_teacher for term in stage.plan.values()) else None,
+            student,
+            stage.plan,
+            sample,
+            teacher_view=views["teacher"],
+            student_view=views["student"],
+            aligned=sides == ("",),
+        )
+        assert set(learner(inputs, answers_of(guide, inputs), sample)) == set(stage.plan)
+        reached = [name for name in learner.unreached if "layer" in name and "pooler" not in name]
+        assert not reached or stage.name == "hints"
+        learner.student.close()
+        for parameter in student.parameters():
+            parameter.requires_grad_(True)
+
+
+def test_the_taps_of_a_recipe_meet(recipe: Recipe, onnx_file: None) -> None:
+    if isinstance(recipe.data, TextSettings):
+        pytest.skip("is of texts")
     channels, height, width = crop(recipe.data)
     classes = num_classes(recipe.data)
     generator = torch.Generator().manual_seed(0)
@@ -106,13 +200,15 @@ def test_the_taps_of_a_recipe_meet(recipe: Recipe) -> None:
         torch.arange(3) % classes,
         torch.arange(3),
     )
-    view = View(mean=(0.5,) * channels, std=(0.25,) * channels).module()
+    of_data = View(mean=(0.5,) * channels, std=(0.25,) * channels)
+    student_view = (recipe.student.view or of_data).module()
+    teacher_view = ((recipe.teacher and recipe.teacher.view) or of_data).module()
     student = fresh(recipe.student, classes, channels)
     teacher = None
     if recipe.teacher is not None:
         outside = recipe.teacher.weights is not None and not recipe.teacher.weights.startswith("runs/")
         teacher = fresh(recipe.teacher, IMAGENET_CLASSES if outside else classes, channels)
-        logits = Teacher(teacher, ["logits"], view=view)(sample.inputs)["logits"]
+        logits = Teacher(teacher, ["logits"], view=teacher_view)(sample.inputs)["logits"]
         assert logits.shape == (3, IMAGENET_CLASSES if outside else classes)
         if recipe.initialize is not None:
             coverage = recipe.initialize(teacher, student)
@@ -120,7 +216,12 @@ def test_the_taps_of_a_recipe_meet(recipe: Recipe) -> None:
     for stage in recipe.all_stages():
         reads = any(term.needs_teacher for term in stage.plan.values())
         guide, learner = connect(
-            teacher if reads else None, student, stage.plan, sample, teacher_view=view, student_view=view
+            teacher if reads else None,
+            student,
+            stage.plan,
+            sample,
+            teacher_view=teacher_view,
+            student_view=student_view,
         )
         assert (guide is not None) == reads
         outputs = learner(sample.inputs)

@@ -10,6 +10,7 @@ from distill.data.augment import Transform as Transform
 from distill.data.batches import Batches as Batches
 from distill.data.cifar import Cifar10 as Cifar10
 from distill.data.cifar import Cifar100 as Cifar100
+from distill.data.corpus import Corpus as Corpus
 from distill.data.digits import Digits as Digits
 from distill.data.examples import Data as Data
 from distill.data.examples import Example as Example
@@ -19,7 +20,17 @@ from distill.data.examples import Part as Part
 from distill.data.examples import Splits as Splits
 from distill.data.examples import collate as collate
 from distill.data.examples import make_splits as make_splits
+from distill.data.hub_text import HubText as HubText
 from distill.data.image_folder import ImageFolder as ImageFolder
 from distill.data.imagenet import ImageNet as ImageNet
+from distill.data.imdb import Imdb as Imdb
+from distill.data.masked_texts import MaskedTexts as MaskedTexts
 from distill.data.mix import Mix as Mix
 from distill.data.pets import Pets as Pets
+from distill.data.reviews import Reviews as Reviews
+from distill.data.sst2 import Sst2 as Sst2
+from distill.data.text_table import TextTable as TextTable
+from distill.data.texts import TextExamples as TextExamples
+from distill.data.texts import TextPart as TextPart
+from distill.data.texts import TextSettings as TextSettings
+from distill.data.texts import TextSplits as TextSplits

@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 from torch.utils.data import Sampler
 
 from distill.data.draws import generator
+
+# Batches that are sorted by length together: enough for little padding, few enough that batches stay chance.
+_BUCKET = 50
 
 
 class Batches(Sampler[list[tuple[int, int]]]):
@@ -23,6 +27,11 @@ class Batches(Sampler[list[tuple[int, int]]]):
     The last, ragged batch is kept. If it has fewer examples than there are processes, it is left out when shuffled
     (`left_out` says how many examples an epoch misses, others in each epoch), and joins the batch before it when not,
     since evaluation counts every example.
+
+    lengths: of each example, where batches are to hold examples of similar length, so that little is padded; None for
+    batches by chance alone. When shuffled, each `_BUCKET` batches' worth of the shuffled order is sorted by length and
+    cut into batches, which then come in any order; within a batch chance decides who takes which examples. When not,
+    examples come by length, dealt out so that every process has as many long ones.
     """
 
     def __init__(
@@ -35,6 +44,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
         processes: int = 1,
         seed: int = 0,
         shuffle: bool = True,
+        lengths: Tensor | None = None,
     ) -> None:
         if batch_size < processes:
             raise ValueError(
@@ -52,6 +62,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
         self.processes = processes
         self.seed = seed
         self.shuffle = shuffle
+        self.lengths = lengths
         self.epoch = 0
         self.start_step = 0
         full, ragged = divmod(num_examples, batch_size)
@@ -99,10 +110,30 @@ class Batches(Sampler[list[tuple[int, int]]]):
                 first, last = _cut(len(share), cuts, number)
                 yield [(epoch, index) for index in share[first:last]]
 
-    def _order(self) -> torch.Tensor:
+    def _order(self) -> Tensor:
         if not self.shuffle:
-            return torch.arange(self.num_examples)
-        return torch.randperm(self.num_examples, generator=generator("order", self.seed, self.epoch))
+            return torch.arange(self.num_examples) if self.lengths is None else self._dealt(self.lengths)
+        draw = generator("order", self.seed, self.epoch)
+        order = torch.randperm(self.num_examples, generator=draw)
+        return order if self.lengths is None else self._bucketed(order, self.lengths, draw)
+
+    def _bucketed(self, order: Tensor, lengths: Tensor, draw: torch.Generator) -> Tensor:
+        """The shuffled order with examples of similar length in each batch; a ragged last batch keeps its examples."""
+        full = self.num_examples // self.batch_size
+        batches: list[Tensor] = []
+        for chunk in torch.split(order[: full * self.batch_size], _BUCKET * self.batch_size):
+            batches += torch.split(chunk[lengths[chunk].argsort(stable=True)], self.batch_size)
+        mixed = [batch[torch.randperm(len(batch), generator=draw)] for batch in batches]
+        places = torch.randperm(full, generator=draw).tolist()
+        return torch.cat([*(mixed[place] for place in places), order[full * self.batch_size :]])
+
+    def _dealt(self, lengths: Tensor) -> Tensor:
+        """By length within each global batch: every so-many-th example is one process's."""
+        batches = torch.split(torch.arange(self.num_examples), self._sizes)
+        orders = (batch[lengths[batch].argsort(stable=True)] for batch in batches)
+        return torch.cat(
+            [torch.cat([order[rank :: self.processes] for rank in range(self.processes)]) for order in orders]
+        )
 
 
 def _cut(size: int, pieces: int, number: int) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Examples of images with labels, and the three splits that every data set gives."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from distill.batch import Batch
 from distill.data.augment import Transform
 from distill.data.draws import drawn_from
 from distill.data.mix import Mix
-from distill.data.split import check_labels
+from distill.data.split import check_classes, check_labels
+from distill.data.texts import TextSplits
 from distill.view import View
 
 
@@ -71,6 +72,11 @@ class Examples(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def lengths(self) -> None:
+        """None: all images of a batch are of one size."""
+        return None
+
     def __getitem__(self, key: tuple[int, int]) -> Example:
         epoch, index = int(key[0]), int(key[1])
         image, label = self.crop(epoch, index), self.labels[index]
@@ -108,6 +114,7 @@ class Splits:
 
     classes: the names, in the order of the class numbers.
     view: the data's own statistics, for models that bring none.
+    notes: what was counted on the way and a reader of the results should know, a sentence each.
     """
 
     train: Examples
@@ -115,6 +122,12 @@ class Splits:
     test: Examples
     classes: tuple[str, ...]
     view: View
+    notes: tuple[str, ...] = ()
+
+    @property
+    def collate(self) -> Callable[[Sequence[Any]], Batch]:
+        """Makes a batch of examples."""
+        return collate
 
 
 @runtime_checkable
@@ -125,7 +138,7 @@ class Data(Protocol):
     examples.
     """
 
-    def load(self, seed: int, mix: Mix | None) -> Splits:
+    def load(self, seed: int, mix: Mix | None) -> Splits | TextSplits:
         """The splits, read and checked. Raises: ValueError in one line for anything wrong with settings or files."""
 
 
@@ -152,10 +165,7 @@ def make_splits(
         if len(part.images) != len(part.labels):
             raise ValueError(f"The {name} split has {len(part.images)} images and {len(part.labels)} labels.")
         check_labels(part.labels, len(classes), f"The {name} split")
-    counts = torch.bincount(train.labels, minlength=len(classes)).tolist()
-    empty = [name for name, count in zip(classes, counts, strict=True) if count == 0]
-    if empty:
-        raise ValueError(f"No training example of class {', '.join(empty)}. Add some, or leave the class out.")
+    check_classes(train.labels, classes)
     num_classes = len(classes)
     return Splits(
         train=Examples(train, num_classes=num_classes, transforms=augment, seed=seed, mix=mix),

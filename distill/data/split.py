@@ -1,5 +1,7 @@
 """Cutting a set into two so that each class keeps its share in both."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,14 @@ def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
         raise ValueError(f"{where} has labels from {low} to {high}, but classes are numbered 0 to {num_classes - 1}.")
+
+
+def check_classes(labels: Tensor, classes: Sequence[str]) -> None:
+    """Refuses a class without training examples."""
+    counts = torch.bincount(labels, minlength=len(classes)).tolist()
+    empty = [name for name, count in zip(classes, counts, strict=True) if count == 0]
+    if empty:
+        raise ValueError(f"No training example of class {', '.join(empty)}. Add some, or leave the class out.")
 
 
 def cut(labels: Tensor, size: int, *, seed: int, name: str) -> tuple[Tensor, Tensor]:

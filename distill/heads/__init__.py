@@ -4,9 +4,11 @@ from distill.heads.classifier import StageClassifier as StageClassifier
 from distill.heads.contrast import Contrast as Contrast
 from distill.heads.factor import Factors as Factors
 from distill.heads.factor import Paraphraser as Paraphraser
+from distill.heads.grid import Grid as Grid
 from distill.heads.kinds import Head as Head
 from distill.heads.kinds import Joint as Joint
 from distill.heads.kinds import Meeting as Meeting
+from distill.heads.kinds import ReadsMask as ReadsMask
 from distill.heads.kinds import ReadsTeacher as ReadsTeacher
 from distill.heads.kinds import Remembers as Remembers
 from distill.heads.maps import Conv1x1 as Conv1x1

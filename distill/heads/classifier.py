@@ -6,11 +6,30 @@ import torch
 from torch import Tensor, nn
 
 from distill.heads.checks import got
+from distill.heads.kinds import ReadsMask
 
 
-class _MeanOfTokens(nn.Module):
-    def forward(self, tokens_BTD: Tensor) -> Tensor:
-        return tokens_BTD.mean(1)
+class _OfTokens(ReadsMask):
+    """The mean over each text's own tokens, normalised, and what classifies it."""
+
+    def __init__(self, width: int, classifier: nn.Module) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.classifier = classifier
+
+    def forward(self, tokens_BTD: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+        if mask_BT is None:
+            mean_BD = tokens_BTD.mean(1)
+        elif mask_BT.shape != tokens_BTD.shape[:2]:
+            raise ValueError(
+                f"StageClassifier takes a mask (B, T) of the tokens, {tuple(tokens_BTD.shape[:2])}, got "
+                f"{tuple(mask_BT.shape)}. Tap a layer that keeps the input's positions, or give the batch no mask."
+            )
+        else:
+            own_BT1 = mask_BT[:, :, None]
+            mean_BD = tokens_BTD.masked_fill(~own_BT1, 0).sum(1) / own_BT1.sum(1).clamp_min(1)
+        logits: Tensor = self.classifier(self.norm(mean_BD))
+        return logits
 
 
 @dataclass(frozen=True)
@@ -20,9 +39,9 @@ class StageClassifier:
     The exit of Hao, Guo, Han, Tang, Hu, Wang and Xu, 2023, "One-for-All: Bridge the Gap Between Heterogeneous
     Architectures in Knowledge Distillation", arXiv:2310.19444, section 3.2, in one small block: a map passes a
     depthwise separable 3x3 convolution (stride 2 along sides of at least 4), batch normalisation and ReLU, then the
-    mean over positions; tokens are averaged and normalised. The authors' code has one such block for each stage that
-    is left and the maximum over positions, and merges tokens and passes them through transformer blocks. The mean of
-    tokens takes all of them, padding too: the head gets no mask.
+    mean over positions; tokens are averaged, those of a text over its own and not the padding, and normalised. The
+    authors' code has one such block for each stage that is left and the maximum over positions, and merges tokens and
+    passes them through transformer blocks.
 
     hidden: width before the last layer; None keeps the student's, and gives tokens and embeddings no hidden layer.
 
@@ -47,10 +66,10 @@ class StageClassifier:
         if len(student) == 4:
             return self._of_maps(student, teacher[1])
         width = student[-1]
-        before = [_MeanOfTokens(), nn.LayerNorm(width)] if len(student) == 3 else []
-        if self.hidden is None:
-            return nn.Sequential(*before, nn.Linear(width, teacher[1]))
-        return nn.Sequential(*before, nn.Linear(width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, teacher[1]))
+        classifier: nn.Module = nn.Linear(width, teacher[1])
+        if self.hidden is not None:
+            classifier = nn.Sequential(nn.Linear(width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, teacher[1]))
+        return _OfTokens(width, classifier) if len(student) == 3 else classifier
 
     def _of_maps(self, student: torch.Size, classes: int) -> nn.Module:
         channels, height, width = student[1:]

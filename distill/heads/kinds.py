@@ -33,6 +33,10 @@ class Meeting(Head):
     """
 
 
+class ReadsMask(nn.Module):
+    """A module for tokens of texts, called as `module(student, mask)`: with the mask (B, T) of the batch, or None."""
+
+
 @runtime_checkable
 class Remembers(Protocol):
     """A module with a memory that is written once an update, so that how a batch is cut does not change it."""

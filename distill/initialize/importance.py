@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from distill.initialize.indices import Pick, uniform
 from distill.initialize.tensors import own_tensors
 
-Choose = Literal["uniform", "first", "l1", "l2"]
+Choose = Literal["uniform", "first", "l1", "l2", "activation"]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -46,7 +46,8 @@ class Scores:
 def scores(teacher: nn.Module, student: nn.Module, choose: Choose) -> Scores:
     """The scores of the teacher's channels for this student; none where they are kept evenly.
 
-    "l1" and "l2" give each channel the norm of all weights that touch it, as output or as input.
+    "l1" and "l2" give each channel the norm of all weights that touch it, as output or as input. Those of "activation"
+    come from `activations.activation_scores`.
     """
     if choose == "uniform":
         return Scores()
@@ -83,18 +84,19 @@ def _channel_axes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     if isinstance(module, nn.Embedding):
         return {"weight": (1,)}
     if isinstance(module, nn.MultiheadAttention):
-        return dict.fromkeys(_in_projections(module), (1,))
+        return dict.fromkeys(in_projections(module), (1,))
     return {}
 
 
-def _in_projections(module: nn.MultiheadAttention) -> tuple[str, ...]:
+def in_projections(module: nn.MultiheadAttention) -> tuple[str, ...]:
+    """The names of the weights of queries, keys and values: one of all three, or one of each."""
     separate = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
     return tuple(name for name, _ in module.named_parameters() if name in ("in_proj_weight", *separate))
 
 
 def _head_scores(module: nn.MultiheadAttention, choose: Choose) -> tuple[Tensor, Tensor]:
     weights = dict(module.named_parameters())
-    rows = [part for name in _in_projections(module) for part in torch.split(weights[name], module.embed_dim)]
+    rows = [part for name in in_projections(module) for part in torch.split(weights[name], module.embed_dim)]
     per_position = torch.stack([_score(part, choose).sum(1) for part in rows]).sum(0)
     per_position = (per_position + _score(module.out_proj.weight, choose).sum(0)).view(module.num_heads, -1)
     return per_position.sum(1), per_position.sum(0)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from torch import Size, Tensor, nn
 
+from distill.initialize.activations import activation_scores
 from distill.initialize.coverage import Coverage
 from distill.initialize.importance import CONVOLUTIONS, Choose, Scores, scores
 from distill.initialize.indices import Index, MisfitError, blocks, grouped, heads, is_whole, outer, plain
+from distill.initialize.kinds import Feed
 from distill.initialize.tensors import (
     Left,
     Piece,
@@ -42,14 +44,15 @@ class SelectWeights:
 
     choose: which channels and heads are kept. "uniform", the paper's; "first", the foremost; "l1" and "l2", those whose
         weights have the greatest norm over all layers that touch them (Samragh et al., 2023, arXiv:2312.09299, sort by
-        such a score). By norm too, channels of equal sizes are kept alike all over the model, so along the residual
-        stream; heads whole, in each attention by itself. Importance by activations needs data, which an initializer is
-        not given. Other than evenly, a grouped convolution may lose a group's channels; it is then left, and listed.
+        such a score); "activation", those whose mean absolute activation on a few training examples is greatest, as
+        `activation_scores` says. By score too, channels of equal sizes are kept alike all over the model, so along the
+        residual stream; heads whole, in each attention by itself. Other than evenly, a grouped convolution may lose a
+        group's channels; it is then left, and listed.
     keep_classifier: take the classifier as well where the numbers of classes are equal.
     minimum: least share of the student's parameters that must come from the teacher.
 
     Raises:
-        ValueError: less than `minimum` of the student's parameters fit.
+        ValueError: less than `minimum` of the student's parameters fit; or "activation" is asked for without examples.
     """
 
     keep_classifier: bool = True
@@ -61,12 +64,25 @@ class SelectWeights:
 
     def __call__(self, teacher: nn.Module, student: nn.Module) -> Coverage:
         """Select, and say what was selected."""
+        if self.choose == "activation":
+            raise ValueError(
+                "SelectWeights(choose='activation') needs training examples. Give it to a recipe, or call "
+                "from_examples(teacher, student, feed)."
+            )
+        return self._select(teacher, student, scores(teacher, student, self.choose))
+
+    def from_examples(self, teacher: nn.Module, student: nn.Module, feed: Feed) -> Coverage:
+        """As the call, for every choice; `feed` runs the teacher on examples, and is called for "activation" alone."""
+        if self.choose != "activation":
+            return self(teacher, student)
+        return self._select(teacher, student, activation_scores(teacher, student, feed))
+
+    def _select(self, teacher: nn.Module, student: nn.Module, kept: Scores) -> Coverage:
         sources = own_tensors(teacher)
         modules = (
             dict(teacher.named_modules(remove_duplicate=False)),
             dict(student.named_modules(remove_duplicate=False)),
         )
-        kept = scores(teacher, student, self.choose)
         classifiers = classifier_path(teacher), classifier_path(student)
         pieces: dict[str, Piece | Left] = {}
         for name, tensor in unique_tensors(student).items():

@@ -11,6 +11,7 @@ from distill.losses.hints.pearson import PearsonHint as PearsonHint
 from distill.losses.hints.review import ReviewHCL as ReviewHCL
 from distill.losses.hints.vid import VID as VID
 from distill.losses.kinds import Coupled as Coupled
+from distill.losses.kinds import HonoursMask as HonoursMask
 from distill.losses.kinds import Loss as Loss
 from distill.losses.kinds import Scope as Scope
 from distill.losses.kinds import Task as Task
@@ -40,3 +41,4 @@ from distill.losses.relations.tokens.patient import PatientKD as PatientKD
 from distill.losses.relations.tokens.token_cosine import TokenCosine as TokenCosine
 from distill.losses.task import BinaryCrossEntropy as BinaryCrossEntropy
 from distill.losses.task import CrossEntropy as CrossEntropy
+from distill.losses.task import MaskedLanguageModel as MaskedLanguageModel

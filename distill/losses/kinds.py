@@ -1,4 +1,4 @@
-"""What a loss is, and the two kinds that a trainer must tell apart."""
+"""What a loss is, and the kinds that a plan and a trainer must tell apart."""
 
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -25,6 +25,13 @@ class Loss(Protocol):
 
 class Task:
     """Marks a loss against the labels alone: the teacher's tensor is ignored and may be None."""
+
+
+class HonoursMask:
+    """Marks a loss in which what `batch.mask` leaves out has no influence, or whose tensors have no such positions.
+
+    Any other loss is refused tensors over positions, of three or more dimensions, where a batch has a mask.
+    """
 
 
 class Coupled:

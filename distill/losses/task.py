@@ -1,20 +1,29 @@
-"""CrossEntropy, BinaryCrossEntropy: the student's probabilities are those of the labels; one class, or several labels.
+"""CrossEntropy, BinaryCrossEntropy, MaskedLanguageModel: the student's probabilities are those of the labels.
+
+One class an example, several labels, or a class for each token that was hidden.
 
 Label smoothing: Szegedy, Vanhoucke, Ioffe, Shlens and Wojna, 2016, "Rethinking the Inception Architecture for Computer
 Vision", arXiv:1512.00567, section 7. BinaryCrossEntropy: Bishop, 2006, "Pattern Recognition and Machine Learning" (not
-on arXiv), section 4.3.2.
+on arXiv), section 4.3.2. MaskedLanguageModel: Devlin, Chang, Lee and Toutanova, 2019, "BERT: Pre-training of Deep
+Bidirectional Transformers for Language Understanding", arXiv:1810.04805, section 3.1, task 1.
 
     L = −(1/B) Σ_b Σ_c q_b(c) log p_b(c),    p = softmax(z),    q = (1 − ε) · label + ε / K
     L = −(1/B) Σ_b mean over known labels k of [w_k y log p + (1 − y) log(1 − p)],    p = sigmoid(z)
+    L = −(1/B) Σ_b mean over masked tokens t of log p_bt(y_bt),    p = softmax(z) over the vocabulary
 
-Departures: none for one class; its label is one-hot, or soft (mixup, cutmix) where the data give probabilities. For
-several labels, the mean over those known of the example itself, 0 where none is, so that a batch may be cut anywhere;
-Bishop has a sum, all labels known and no w. In nats.
+Departures: none for one class; its label is one-hot, or soft (mixup, cutmix) where the data give probabilities, and −1
+where it is unknown, which costs 0. For several labels and for masked tokens, the mean over those known of the example
+itself, 0 where none is, so that a batch may be cut anywhere; Bishop has a sum, all labels known and no w, BERT's code
+the mean over all masked tokens of the batch. In nats.
 Needs: logits (B, K), and labels int (B,) or float (B, K).
 Needs of BinaryCrossEntropy: logits (B, K), and labels float (B, K) in [0, 1], NaN where unknown.
+Needs of MaskedLanguageModel: logits (B, T, V) of every token over the vocabulary, and labels int (B, T), the true token
+where one was masked, −100 elsewhere.
 Cost: light, O(B·K).
+Cost of MaskedLanguageModel: light, O(M·V) for M masked tokens.
 Paper setting: weight 1, label_smoothing=0.1 (ImageNet); beside soft targets weight 0.1, label_smoothing=0.0
 (CIFAR-100). BinaryCrossEntropy: weight 1, positive_weight=None, or negatives over positives of each label.
+MaskedLanguageModel: weight 1, with 15 % of the tokens masked; 2 beside 5 for soft targets (DistilBERT's code).
 """
 
 import math
@@ -26,20 +35,28 @@ from torch.nn import functional as F
 
 from distill.batch import Batch
 from distill.losses.checks import check_positive, is_tensor, shape_of
-from distill.losses.kinds import Task
+from distill.losses.kinds import HonoursMask, Task
 from distill.numerics import widen
+
+NOT_MASKED = -100
+_UNKNOWN = -1
 
 
 def cross_entropy(logits_BK: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy in nats, (B,), of logits (B, K) against classes int (B,) or probabilities float (B, K)."""
+    """Cross-entropy in nats, (B,), of logits (B, K) against classes int (B,) or probabilities float (B, K).
+
+    A class of −1 is unknown: loss and gradient are 0.
+    """
     logits_BK = widen(logits_BK)
     target = labels.to(logits_BK.dtype) if labels.is_floating_point() else labels.long()
-    return F.cross_entropy(logits_BK, target, reduction="none", label_smoothing=label_smoothing)
+    return F.cross_entropy(logits_BK, target, reduction="none", label_smoothing=label_smoothing, ignore_index=_UNKNOWN)
 
 
 @dataclass(frozen=True)
 class CrossEntropy(Task):
     """Cross-entropy of the student's logits (B, K) against `batch.labels`: int (B,), or soft labels float (B, K).
+
+    An example with the label −1, of which the class is unknown, has loss 0; it may still learn from a teacher.
 
     label_smoothing: share of the target spread evenly over all classes, in [0, 1).
 
@@ -120,3 +137,34 @@ class BinaryCrossEntropy(Task):
             )
         positive_weight = None if weights is None else widen(student).new_tensor(weights)
         return binary_cross_entropy(student, labels, positive_weight=positive_weight)
+
+
+def masked_cross_entropy(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
+    """Mean cross-entropy in nats over each example's masked tokens, (B,); 0, with gradient 0, where it has none.
+
+    Only the masked tokens' logits are made wide: about one in seven, of a vocabulary of many thousands.
+    """
+    masked_BT = labels_BT != NOT_MASKED
+    losses_M = F.cross_entropy(widen(logits_BTV[masked_BT]), labels_BT[masked_BT].long(), reduction="none")
+    total_B = losses_M.new_zeros(len(labels_BT)).index_add(0, masked_BT.nonzero()[:, 0], losses_M)
+    return total_B / masked_BT.sum(1).clamp_min(1)
+
+
+@dataclass(frozen=True)
+class MaskedLanguageModel(Task, HonoursMask):
+    """Cross-entropy of the logits (B, T, V) at the masked tokens against `batch.labels`, int (B, T).
+
+    A label is the true token where one was masked, and −100 elsewhere, padding included.
+
+    Raises: ValueError where logits and labels do not meet.
+    """
+
+    def __call__(self, student: Tensor, teacher: object, batch: Batch) -> Tensor:
+        """The loss of each example, (B,); the teacher is ignored."""
+        labels = batch.labels
+        if not is_tensor(student, 3) or labels.is_floating_point() or labels.shape != student.shape[:2]:
+            raise ValueError(
+                f"MaskedLanguageModel takes logits (B, T, V) and labels int (B, T), got logits {shape_of(student)} and "
+                f"labels {labels.dtype} {shape_of(labels)}. Tap the logits of a masked language model, and mask tokens."
+            )
+        return masked_cross_entropy(student, labels)

@@ -7,8 +7,8 @@ from distill.match.joining import join as join
 from distill.match.match import Match as Match
 from distill.match.match import Pair as Pair
 from distill.match.match import match as match
-from distill.match.pairing import RULES as RULES
-from distill.match.pairing import Rule as Rule
 from distill.match.pairing import pairs_of as pairs_of
 from distill.match.similarities import Similarities as Similarities
 from distill.match.similarities import similarities as similarities
+from distill.matching import RULES as RULES
+from distill.matching import Rule as Rule

@@ -34,17 +34,17 @@ def candidates(
     inputs: a batch of examples. view: turns it into what this model sees.
 
     Left out are taps that hold the very tensor of another one (dropout, identity, flattening, a container's last
-    child: the container's name stays), or the input, or the logits, which have losses of their own; and what is no
-    float tensor with one row for each example. Outer modules come before their insides: each depth of the module tree
-    is taken as a whole while it fits and half of `most` is not reached; one that does not fit is thinned out evenly
-    where less than a quarter is taken, and left out otherwise.
+    child: the container's name stays), or the input, or the logits, which have losses of their own; what is no float
+    tensor with one row for each example, and what is the same for all of them. Outer modules come before their insides:
+    each depth of the module tree is taken as a whole while it fits and half of `most` is not reached; one that does not
+    fit is thinned out evenly where less than a quarter is taken, and left out otherwise.
 
     Raises:
         ValueError: `most` is below 1, or nothing is left to compare.
     """
     if most < 1:
         raise ValueError(f"most is a number of taps of at least 1, got {most}.")
-    seen = _few(inputs) if view is None else view(_few(inputs))
+    seen = few_of(inputs) if view is None else view(few_of(inputs))
     examples = len(_given(seen)[0])
     with evaluating(model), torch.no_grad():
         names = [name for name in tappable(model, seen, accepted_names(model)) if name not in _MODEL_TAPS]
@@ -57,6 +57,8 @@ def candidates(
         tensor = features[name]
         if not tensor.is_floating_point() or tensor.ndim < 2 or len(tensor) != examples:
             continue
+        if examples > 1 and bool((tensor == tensor[:1]).all()):
+            continue
         memory = _memory(tensor)
         if memory not in known and (memory not in chosen or chosen[memory].startswith(f"{name}.")):
             chosen[memory] = name
@@ -65,7 +67,7 @@ def candidates(
     if not kept:
         raise ValueError(
             f"{type(model).__name__} has no module whose output could be compared: none is reached once and gives one "
-            "float tensor with a row for each example. Name its taps by hand."
+            "float tensor with a row for each example that tells them apart. Name its taps by hand."
         )
     return tuple(Candidate(name, tuple(features[name].shape[1:]), bool((features[name] >= 0).all())) for name in kept)
 
@@ -107,7 +109,8 @@ def _read(model: nn.Module, inputs: Inputs, taps: Sequence[str]) -> dict[str, Te
     return features
 
 
-def _few(inputs: Inputs) -> Inputs:
+def few_of(inputs: Inputs) -> Inputs:
+    """The first few examples of a batch."""
     if isinstance(inputs, Tensor):
         return inputs[:_EXAMPLES]
     return {name: tensor[:_EXAMPLES] for name, tensor in inputs.items()}

@@ -3,8 +3,12 @@
 from dataclasses import dataclass, fields
 
 import torch
+from torch import Tensor
 
+from distill.batch import Batch
 from distill.heads import Conv1x1, Linear, Regressor
+from distill.losses import HiddenState, Hint
+from distill.losses.kinds import HonoursMask, Loss
 from distill.match.candidates import Candidate
 
 _RESIZING = 0.1
@@ -67,6 +71,27 @@ def join(student: Candidate, teacher: Candidate) -> Joining:
     if forms == (2, 2):
         return Joining(reason=f"tokens of different length: {student.shape[0]} and {teacher.shape[0]}")
     return Joining(reason=f"no head joins {_form(student)} and {_form(teacher)}")
+
+
+def loss_for(features: Candidate, mask: Tensor | None) -> Loss:
+    """`HiddenState` for tokens of padded texts, which have a mask (B, T); `Hint` for all else."""
+    return Hint() if mask is None or len(features.shape) != 2 else HiddenState()
+
+
+def refusal(loss: Loss, features: Candidate, mask: Tensor | None) -> str:
+    """Why a loss does not compare two such features; empty where it does.
+
+    mask: bool (B, T) of some texts; None where nothing is padded.
+    """
+    if mask is not None and len(features.shape) > 1 and not isinstance(loss, HonoursMask):
+        return f"{type(loss).__name__} would count the padding of texts"
+    examples = 2 if mask is None else len(mask)
+    zeros, numbers = torch.zeros(examples, *features.shape), torch.arange(examples)
+    try:
+        loss(zeros, zeros, Batch(zeros, numbers, numbers, None if mask is None else mask.cpu()))
+    except ValueError as error:
+        return str(error).partition(". ")[0]
+    return ""
 
 
 def _sized(head: Conv1x1 | Linear | Regressor, student: Candidate, teacher: Candidate) -> Joining:

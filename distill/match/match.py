@@ -1,6 +1,6 @@
 """A proposal which layer of the student learns from which layer of the teacher, with all that a recipe needs of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,13 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
-from distill.losses import Hint
-from distill.match.candidates import Candidate, candidates
-from distill.match.joining import Joining, join
-from distill.match.pairing import Rule, pairs_of
+from distill.losses.kinds import Loss
+from distill.match.candidates import Candidate, candidates, few_of
+from distill.match.joining import Joining, join, loss_for, refusal
+from distill.match.padding import mask_of, same_tokens
+from distill.match.pairing import pairs_of
 from distill.match.similarities import Similarities, similarities
+from distill.matching import Rule
 from distill.plan import Term
 from distill.taps import Inputs
 
@@ -22,13 +24,14 @@ _ARROWS = 4
 
 @dataclass(frozen=True)
 class Pair:
-    """One arrow that is proposed: its name as a term, both taps, their CKA, and the head that joins them."""
+    """One arrow that is proposed: its name as a term, both taps, their CKA, the head that joins them, and the loss."""
 
     name: str
     student: Candidate
     teacher: Candidate
     cka: float
     joining: Joining
+    loss: Loss
 
     @property
     def line(self) -> str:
@@ -36,13 +39,13 @@ class Pair:
         head = f", head={self.joining.written}" if self.joining.head else ""
         taps = f'student="{self.student.tap}", teacher="{self.teacher.tap}"'
         if self.joining.possible:
-            return f'"{self.name}": Term(Hint(), {taps}{head}),'
+            return f'"{self.name}": Term({self.loss}, {taps}{head}),'
         return f"# {self.name}: {taps} can't meet, {self.joining.reason}"
 
     @property
     def term(self) -> Term:
-        """The same as a term with `Hint`, for a recipe that is made in Python."""
-        return Term(Hint(), student=self.student.tap, teacher=self.teacher.tap, head=self.joining.head)
+        """The same as a term, for a recipe that is made in Python."""
+        return Term(self.loss, student=self.student.tap, teacher=self.teacher.tap, head=self.joining.head)
 
 
 @dataclass(frozen=True)
@@ -90,15 +93,41 @@ class Match:
                     "cka": pair.cka,
                     "head": pair.joining.written or None,
                     "head_parameters": pair.joining.parameters,
+                    "loss": str(pair.loss),
                     "reason": pair.joining.reason,
                 }
                 for pair in self.pairs
             ],
             "lines": list(self.lines),
-            "student": [{"tap": one.tap, "shape": list(one.shape)} for one in found.student],
-            "teacher": [{"tap": one.tap, "shape": list(one.shape)} for one in found.teacher],
+            "student": [_plain(one) for one in found.student],
+            "teacher": [_plain(one) for one in found.teacher],
             "cka": [list(row) for row in found.cka],
         }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], loss: Loss) -> "Match":
+        """What `to_json` wrote, each pair with this loss.
+
+        Raises:
+            KeyError, TypeError, ValueError: these are not such values.
+        """
+        students, teachers = (
+            {one["tap"]: Candidate(one["tap"], tuple(one["shape"]), one["nonnegative"]) for one in values[side]}
+            for side in ("student", "teacher")
+        )
+        pairs = tuple(
+            Pair(
+                pair["name"],
+                students[pair["student"]],
+                teachers[pair["teacher"]],
+                pair["cka"],
+                _joined(students[pair["student"]], teachers[pair["teacher"]], pair["reason"]),
+                loss,
+            )
+            for pair in values["pairs"]
+        )
+        cka = tuple(tuple(row) for row in values["cka"])
+        return cls(values["rule"], pairs, Similarities(tuple(students.values()), tuple(teachers.values()), cka))
 
 
 def match(
@@ -111,18 +140,21 @@ def match(
     most: int = 24,
     teacher_view: nn.Module | None = None,
     student_view: nn.Module | None = None,
+    loss: Loss | None = None,
 ) -> Match:
     """Pairs of layers to learn from each other, from linear CKA between all candidate taps on a few batches.
 
     batches: inputs of four or more examples each, the same on every process, which share them out. rule: see
     `pairs_of`. arrows: how many pairs; None for four, or as many as fit. most: how many taps of each model are
-    compared (see `candidates`). teacher_view, student_view: turn the inputs into what each model sees.
+    compared (see `candidates`). teacher_view, student_view: turn the inputs into what each model sees. loss: what
+    compares each pair; None for `Hint`, or `HiddenState` between tokens of padded texts.
 
-    By the rule "auto" a pair that no head can join is proposed only where there is no other, and maps of different
-    sizes, which need a head that resizes, only where their CKA is 0.1 above that of others.
+    By the rule "auto" a pair that no head can join, or that the loss refuses, is proposed only where there is no other,
+    and maps of different sizes, which need a head that resizes, only where their CKA is 0.1 above that of others.
 
     The student is compared as it stands: of one that is neither trained nor started from the teacher, CKA tells what
-    random layers keep of the input, not what they will learn. Padding counts as if it were content.
+    random layers keep of the input, not what they will learn. Texts are padded as the inputs' `attention_mask` says,
+    and padding says nothing; tokens of models that cut texts otherwise can't be joined.
 
     Raises:
         ValueError: no batch, or one of fewer than four examples; more arrows than taps; a tap that is not finite.
@@ -142,13 +174,46 @@ def match(
         teacher_view=teacher_view,
         student_view=student_view,
     )
-    joinings = [[join(one, other) for other in teachers] for one in students]
+    few = few_of(batches[0])
+    ours, theirs = (
+        few if student_view is None else student_view(few),
+        few if teacher_view is None else teacher_view(few),
+    )
+    mask = mask_of(ours)
+    losses = [loss_for(one, mask) if loss is None else loss for one in teachers]
+    known = loss is None and mask is None
+    reasons = ["" if known else refusal(one, features, mask) for one, features in zip(losses, teachers, strict=True)]
+    cut = "" if same_tokens(ours, theirs) else "the two models cut a text into other tokens"
+    joinings = [
+        [
+            _joined(one, other, reason or cut * (len(other.shape) > 1))
+            for other, reason in zip(teachers, reasons, strict=True)
+        ]
+        for one in students
+    ]
     chosen = pairs_of(rule, found.cka, arrows, [[joining.cost for joining in row] for row in joinings])
     pairs = tuple(
-        Pair(f"match{number}", students[s], teachers[t], found.cka[s][t], joinings[s][t])
+        Pair(
+            f"match{number}",
+            students[s],
+            teachers[t],
+            found.cka[s][t],
+            joinings[s][t],
+            losses[t],
+        )
         for number, (s, t) in enumerate(chosen, 1)
     )
     return Match(rule, pairs, found)
+
+
+def _joined(student: Candidate, teacher: Candidate, reason: str) -> Joining:
+    """The head that joins the two, if neither a head nor a reason is in the way."""
+    joining = join(student, teacher)
+    return Joining(reason=reason) if joining.possible and reason else joining
+
+
+def _plain(candidate: Candidate) -> dict[str, Any]:
+    return {"tap": candidate.tap, "shape": list(candidate.shape), "nonnegative": candidate.nonnegative}
 
 
 def _share(batches: Sequence[Inputs]) -> Sequence[Inputs]:

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, get_args
 
+from distill.matching import RULES, Rule
 from distill.messages import nearest
 
-Rule = Literal["auto", "uniform", "last", "skip"]
-RULES: tuple[Rule, ...] = get_args(Rule)
 Pairs = tuple[tuple[int, int], ...]
+Table = Sequence[Sequence[float]]
 
 _SPREAD = 1e-6
 
@@ -21,9 +20,13 @@ def pairs_of(
     similarity: of each tap of the student (a row) with each tap of the teacher (a column), both in the order of the
     forward pass. costs: what a pair's similarity must make up for, of the same size; nothing where it is None.
 
-    "auto": one tap from each of `arrows` equal shares of the student's; under this, the largest sum of similarity less
-        cost (dynamic programming). Without the shares all arrows would gather in the first layers, which are alike in
-        most networks. Between equal sums, to about 1e-6, it takes the pairs that lie most evenly in both.
+    "auto": first all taps are put beside each other, with the largest sum of similarity less cost (dynamic
+        programming); then these pairs are cut into `arrows` equal shares, in order, and each share gives the one that
+        stands out most, by how far it is above all others of its row and its column, among those at least half as
+        alike as the most alike of the share. Without the shares all arrows would gather in the first layers, which are
+        alike in most networks; and the most alike pair of a share is often one of many that are nearly as alike, among
+        which a wrong one is easily taken. Between equal pairs, to about 1e-6, it takes those that lie most evenly in
+        both models.
     "uniform": the ends of equal shares of both models, the last tap with the last: g(m) = m · N / M as in TinyBERT
         (Jiao et al., 2020, arXiv:1909.10351).
     "last": the last taps of both, in order; "skip": every n-th tap of both, counted from the first with whole n: both
@@ -42,25 +45,60 @@ def pairs_of(
         )
     if rule == "auto":
         free = [[0.0] * teachers] * students
-        return _best(similarity, arrows, free if costs is None else costs)
+        return _standing_out(similarity, _worth(similarity, free if costs is None else costs), arrows)
     place = {"uniform": _uniform, "last": _last, "skip": _skip}[rule]
     return tuple(zip(place(students, arrows), place(teachers, arrows), strict=True))
 
 
-def _best(similarity: Sequence[Sequence[float]], arrows: int, costs: Sequence[Sequence[float]]) -> Pairs:
-    """best[s][t] is the best worth of the first r pairs among the first s and t taps; r grows from 0 to `arrows`."""
-    students, teachers = len(similarity), len(similarity[0])
+def _worth(similarity: Table, costs: Table) -> Table:
+    return [[one - cost for one, cost in zip(*rows, strict=True)] for rows in zip(similarity, costs, strict=True)]
+
+
+def _standing_out(similarity: Table, worth: Table, arrows: int) -> Pairs:
+    """Of each of `arrows` equal shares of all pairs in order, the one that is most above the others it was chosen from.
+
+    Not all taps are paired where that took a pair that no similarity makes up for.
+    """
+    students, teachers = len(worth), len(worth[0])
+    most = min(students, teachers)
+    every = (_best(worth, total) for total in range(most, arrows, -1))
+    pairs = next((found for found in every if all(worth[s][t] > -1 for s, t in found)), None)
+    if pairs is None:
+        return _best(worth, arrows)
+    ends = [0, *(end + 1 for end in _uniform(len(pairs), arrows))]
+    chosen = []
+    for number, (first, end) in enumerate(pairwise(ends)):
+        share = pairs[first:end]
+        alike = max(similarity[s][t] for s, t in share)
+        margins = {
+            (s, t): _margin(similarity, (s, t))
+            - _SPREAD * (_uneven(s + 1, students, number, arrows) + _uneven(t + 1, teachers, number, arrows))
+            for s, t in share
+            if similarity[s][t] >= alike / 2
+        }
+        chosen.append(max(margins, key=margins.__getitem__))
+    return tuple(chosen)
+
+
+def _margin(similarity: Table, pair: tuple[int, int]) -> float:
+    """How far the similarity of a pair is above that of the best other one in its row and its column."""
+    s, t = pair
+    others = [value for column, value in enumerate(similarity[s]) if column != t]
+    others += [row[t] for number, row in enumerate(similarity) if number != s]
+    return similarity[s][t] - max(others, default=0.0)
+
+
+def _best(worth: Table, arrows: int) -> Pairs:
+    """So many pairs of the largest sum; best[s][t] is that of the first r pairs among the first s and t taps."""
+    students, teachers = len(worth), len(worth[0])
     rounds = [[[0.0] * (teachers + 1) for _ in range(students + 1)]]
-    shares = [0, *(end + 1 for end in _uniform(students, arrows))]
-    for r, (first, end) in enumerate(pairwise(shares)):
+    for r in range(arrows):
         before, best = rounds[-1], [[float("-inf")] * (teachers + 1) for _ in range(students + 1)]
-        for s in range(first + 1, students + 1):
+        for s in range(r + 1, students + 1):
             for t in range(r + 1, teachers + 1):
-                best[s][t] = max(best[s - 1][t], best[s][t - 1])
-                if s <= end:
-                    worth = similarity[s - 1][t - 1] - costs[s - 1][t - 1]
-                    worth -= _SPREAD * (_uneven(s, students, r, arrows) + _uneven(t, teachers, r, arrows))
-                    best[s][t] = max(best[s][t], before[s - 1][t - 1] + worth)
+                uneven = _uneven(s, students, r, arrows) + _uneven(t, teachers, r, arrows)
+                met = before[s - 1][t - 1] + worth[s - 1][t - 1] - _SPREAD * uneven
+                best[s][t] = max(best[s - 1][t], best[s][t - 1], met)
         rounds.append(best)
     pairs, s, t = [], students, teachers
     for best in rounds[:0:-1]:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from distill.match.candidates import Candidate
+from distill.match.padding import mask_of, text_gram_vector
 from distill.measure import evaluating
-from distill.similarity import CkaSums, gram_vector
+from distill.similarity import CkaSums
 from distill.taps import Inputs, Tapped
 
 
@@ -35,18 +36,20 @@ def similarities(
 
     batches: those of this process, each of four or more examples; a process may have none. Both models are run in
     evaluation mode and without gradient, one after the other; the features of one batch and one model are held at a
-    time, and of each tap the products of its examples.
+    time, and of each tap the products of its examples. Padding of texts says nothing: see `distill.match.padding`.
 
     Raises:
         ValueError: a batch has fewer than four examples, or a tap gives values that are not finite.
     """
-    guide = Tapped(teacher, [one.tap for one in teacher_taps], view=teacher_view)
-    tapped = Tapped(student, [one.tap for one in student_taps], view=student_view)
+    guide = Tapped(teacher, [one.tap for one in teacher_taps])
+    tapped = Tapped(student, [one.tap for one in student_taps])
     sums = CkaSums.zeros(len(student_taps), len(teacher_taps)).to(_device(student))
     try:
         with evaluating(teacher), evaluating(student), torch.no_grad():
             for inputs in batches:
-                sums = sums + CkaSums.of_grams(_grams(tapped, inputs), _grams(guide, inputs))
+                sums = sums + CkaSums.of_grams(
+                    _grams(tapped, inputs, student_view), _grams(guide, inputs, teacher_view)
+                )
     finally:
         guide.close()
         tapped.close()
@@ -61,9 +64,10 @@ def similarities(
     return Similarities(tuple(student_taps), tuple(teacher_taps), tuple(map(tuple, sums.cka().tolist())))
 
 
-def _grams(tapped: Tapped, inputs: Inputs) -> list[Tensor]:
-    features = tapped(inputs)
-    return [gram_vector(features.pop(tap)) for tap in tapped.taps]
+def _grams(tapped: Tapped, inputs: Inputs, view: nn.Module | None) -> list[Tensor]:
+    seen = inputs if view is None else view(inputs)
+    features, mask = tapped(seen), mask_of(seen)
+    return [text_gram_vector(features.pop(tap), mask) for tap in tapped.taps]
 
 
 def _device(model: nn.Module) -> torch.device:

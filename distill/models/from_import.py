@@ -12,8 +12,15 @@ from distill.messages import first_line, nearest
 _VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
-def build(path: str, *, num_classes: int | None, in_channels: int, arguments: Mapping[str, Any]) -> nn.Module:
-    """Call the factory with the arguments, and with num_classes and in_channels if it takes them by these names.
+def build(
+    path: str,
+    *,
+    num_classes: int | None,
+    in_channels: int | None,
+    vocab_size: int | None,
+    arguments: Mapping[str, Any],
+) -> nn.Module:
+    """Call the factory with the arguments, and with num_classes, in_channels, vocab_size if it takes these names.
 
     Raises:
         ValueError: there is no such module or factory, it does not take the arguments, or it does not make a module.
@@ -26,7 +33,7 @@ def build(path: str, *, num_classes: int | None, in_channels: int, arguments: Ma
         for argument in arguments:
             if argument not in names:
                 raise ValueError(f"{path} takes no argument '{argument}'. Nearest: {nearest(argument, names)}.")
-    offered = {"num_classes": num_classes, "in_channels": in_channels}
+    offered = {"num_classes": num_classes, "in_channels": in_channels, "vocab_size": vocab_size}
     given = {name: value for name, value in offered.items() if name in names and value is not None}
     given = {**given, **arguments}
     try:

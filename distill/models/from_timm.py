@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from distill.messages import first_line, nearest
-from distill.models.loaded import Loaded
+from distill.models.loaded import Loaded, classifier_name
 from distill.view import View
 
 
@@ -48,9 +48,11 @@ def pretrained(
     view = View(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]))
     before = model.pretrained_cfg["num_classes"]
     note = f"timm:{name} has timm's weights"
+    fresh = None
     if model.num_classes != before:
+        fresh = classifier_name(model, model.num_classes)
         note = f"{note}, but its classifier is fresh: {model.num_classes} classes for {before}"
-    return Loaded(model, None, view, f"{note}.")
+    return Loaded(model, None, view, f"{note}.", fresh)
 
 
 def _timm(name: str) -> ModuleType:

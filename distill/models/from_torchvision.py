@@ -59,9 +59,9 @@ def pretrained(
     note = f"torchvision:{name} has torchvision's weights {member.name}"
     if num_classes is None or num_classes == len(categories):
         return Loaded(model, categories, view, f"{note}.")
-    renew_classifier(model, len(categories), num_classes, source=f"torchvision:{name}")
+    fresh = renew_classifier(model, len(categories), num_classes, source=f"torchvision:{name}")
     note = f"{note}, but its classifier is fresh: {num_classes} classes for {len(categories)}."
-    return Loaded(model, None, view, note)
+    return Loaded(model, None, view, note, fresh)
 
 
 def _check(name: str, in_channels: int, arguments: Mapping[str, Any]) -> None:

@@ -14,12 +14,14 @@ class Loaded:
     classes: names in the order of its logits; None where the weights name none, or there are none.
     view: what the model sees of an image; None where any will do.
     note: where the weights came from, and what was left out or made anew; empty for fresh weights.
+    fresh: path of a classifier that was made anew beside weights; None where there is none.
     """
 
     model: nn.Module
     classes: tuple[str, ...] | None
     view: View | None
     note: str
+    fresh: str | None = None
 
 
 def classifier_name(model: nn.Module, num_classes: int) -> str | None:
@@ -32,8 +34,8 @@ def classifier_name(model: nn.Module, num_classes: int) -> str | None:
     return names[-1] if names else None
 
 
-def renew_classifier(model: nn.Module, before: int, num_classes: int, *, source: str) -> None:
-    """Put a fresh linear layer of `num_classes` outputs in the place of the classifier of `before` ones.
+def renew_classifier(model: nn.Module, before: int, num_classes: int, *, source: str) -> str:
+    """Put a fresh linear layer of `num_classes` outputs in the place of the classifier of `before` ones; its path.
 
     Raises:
         ValueError: the model's classifier is no linear layer.
@@ -48,3 +50,4 @@ def renew_classifier(model: nn.Module, before: int, num_classes: int, *, source:
     old = model.get_submodule(name)
     assert isinstance(old, nn.Linear)
     model.set_submodule(name, nn.Linear(old.in_features, num_classes, bias=old.bias is not None))
+    return name

@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from distill.models import from_hub, from_import, from_timm, from_torchvision
+from distill.models import from_hub, from_import, from_onnx, from_timm, from_torchvision, from_transformers
 from distill.models.loaded import Loaded, classifier_name
+from distill.models.transformers_config import Answers
 from distill.models.weights import (
     MODEL_FILE,
     SUFFIXES,
@@ -30,9 +31,11 @@ class _Source:
     """A source as the user named it, ready to be built for any number of classes."""
 
     text: str
-    in_channels: int
+    in_channels: int | None
+    vocab_size: int | None
     arguments: Mapping[str, Any]
     trust: bool
+    answers: Answers = "classes"
 
     @property
     def kind(self) -> str:
@@ -45,24 +48,45 @@ class _Source:
     @property
     def asks_for_classes(self) -> bool:
         """Whether the number of classes is still open when the model is built."""
-        if self.kind == "hub" or "num_classes" in self.arguments:
+        if self.kind == "hub" or "num_classes" in self.arguments or self.answers == "tokens":
             return False
+        if self.kind == "transformers":
+            return "num_labels" not in self.arguments
         return self.kind in _NAMED_WEIGHTS or from_import.takes(self.text, "num_classes")
 
     def build(self, num_classes: int | None) -> nn.Module:
         if self.kind == "hub":
             return from_hub.build(self.name, arguments=self.arguments, trust=self.trust)
-        if self.kind == "torchvision":
-            return from_torchvision.build(
-                self.name, num_classes=num_classes, in_channels=self.in_channels, arguments=self.arguments
+        if self.kind == "onnx":
+            return from_onnx.build(self.name, arguments=self.arguments)
+        if self.kind == "transformers":
+            return from_transformers.build(
+                self.name,
+                num_classes=num_classes,
+                vocab_size=self.vocab_size,
+                arguments=self.arguments,
+                answers=self.answers,
             )
-        if self.kind == "timm":
-            return from_timm.build(
-                self.name, num_classes=num_classes, in_channels=self.in_channels, arguments=self.arguments
-            )
+        if self.kind in _NAMED_WEIGHTS:
+            make = from_torchvision.build if self.kind == "torchvision" else from_timm.build
+            return make(self.name, num_classes=num_classes, in_channels=self.channels, arguments=self.arguments)
         return from_import.build(
-            self.text, num_classes=num_classes, in_channels=self.in_channels, arguments=self.arguments
+            self.text,
+            num_classes=num_classes,
+            in_channels=self.in_channels,
+            vocab_size=self.vocab_size,
+            arguments=self.arguments,
         )
+
+    @property
+    def channels(self) -> int:
+        """Of the images, for a model that needs to know."""
+        if self.in_channels is None:
+            raise ValueError(
+                f"{self.text} is a model of images, and the data are texts. Take a model of texts, such as "
+                "'transformers:bert' or 'distill.models.text:bilstm'."
+            )
+        return self.in_channels
 
     @property
     def view(self) -> View | None:
@@ -74,34 +98,43 @@ def load_model(
     source: str,
     *,
     num_classes: int | None,
-    in_channels: int = 3,
+    in_channels: int | None = 3,
+    vocab_size: int | None = None,
     weights: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     trust: bool = False,
+    answers: Answers = "classes",
 ) -> Loaded:
     """A model from its source, with its weights, the names of its classes and its view.
 
     source: "package.module:factory" (such as "distill.models.cifar:resnet20"), "torchvision:NAME", "timm:NAME",
-        "hub:FOLDER:ENTRY" or "hub:OWNER/REPO:ENTRY".
+        "transformers:NAME" (a type of model, a folder, or a name of the hub), "hub:FOLDER:ENTRY",
+        "hub:OWNER/REPO:ENTRY" or "onnx:FILE", which can't be trained.
     num_classes: what the data have; None keeps the weights' own number.
-    in_channels: of the data's images.
+    in_channels: of the data's images; None where the data are texts.
+    vocab_size: of the tokenizer of the data's texts, for a model with fresh weights; its arguments say more.
     weights: a run's folder, its student's folder, a .safetensors, .pt or .pth file; a name of torchvision's weights
-        ("DEFAULT", "IMAGENET1K_V1"); "pretrained" for timm; None for fresh ones.
+        ("DEFAULT", "IMAGENET1K_V1"); "pretrained" for timm and transformers; None for fresh
+        ones.
     arguments: of the factory, above what is said here.
     trust: run the code of a hub source.
+    answers: what a model of transformers is made for, "classes" of a text or each of its "tokens"; a run's folder says
+        it itself.
 
     Raises:
         ValueError: the source, the weights or an argument is not there or does not fit; by name, with the way out.
     """
     arguments = dict(arguments or {})
-    made = _Source(source, in_channels, arguments, trust)
+    made = _Source(source, in_channels, vocab_size, arguments, trust, answers)
     if not made.kind or not made.name:
         raise ValueError(
-            f"{source!r} names no model. Write 'package.module:factory', 'torchvision:NAME', 'timm:NAME' or "
-            "'hub:OWNER/REPO:ENTRY'."
+            f"{source!r} names no model. Write 'package.module:factory', 'torchvision:NAME', 'timm:NAME', "
+            "'transformers:NAME', 'hub:OWNER/REPO:ENTRY' or 'onnx:FILE'."
         )
     if weights is None:
         return Loaded(made.build(num_classes), None, made.view, "")
+    if made.kind == "onnx":
+        raise ValueError(f"weights has no effect on {source}, whose file holds them. Leave it out.")
     path = Path(weights).expanduser()
     folder = student_folder(path)
     if folder is not None:
@@ -109,9 +142,13 @@ def load_model(
     if path.is_file():
         return _from_file(made, path, weights, num_classes)
     named = not path.is_dir() and path.suffix not in SUFFIXES and len(path.parts) == 1
+    if named and made.kind == "transformers":
+        return from_transformers.pretrained(
+            made.name, weights, num_classes=num_classes, arguments=arguments, answers=answers
+        )
     if named and made.kind in _NAMED_WEIGHTS:
         pretrained = _NAMED_WEIGHTS[made.kind]
-        return pretrained(made.name, weights, num_classes=num_classes, in_channels=in_channels, arguments=arguments)
+        return pretrained(made.name, weights, num_classes=num_classes, in_channels=made.channels, arguments=arguments)
     raise ValueError(_missing(path, weights))
 
 
@@ -123,6 +160,13 @@ def _from_run(made: _Source, folder: Path, weights: str, num_classes: int | None
             f"{weights} holds {config['source']} with arguments {config['arguments']}, not {made.text} with "
             f"arguments {arguments}. Name the model as it was trained."
         )
+    guesses = config["num_classes"] == 0
+    if num_classes is not None and guesses and made.kind == "transformers":
+        model = from_transformers.rebuild(folder, source=made.text, num_classes=num_classes)
+        note, fresh = from_transformers.take_encoder(
+            model, read_tensors(folder / MODEL_FILE), source=made.text, weights=weights
+        )
+        return Loaded(model, None, None, note, fresh)
     if num_classes not in (None, config["num_classes"]):
         raise ValueError(
             f"{weights} was trained for {config['num_classes']} classes, not for {num_classes}. Train another on "
@@ -132,13 +176,17 @@ def _from_run(made: _Source, folder: Path, weights: str, num_classes: int | None
     channels = config["in_channels"]
     if made.in_channels != channels and not (made.in_channels == 1 and view is not None and len(view.mean) == channels):
         raise ValueError(
-            f"{weights} was trained on images of {channels} channels, and these have {made.in_channels}. "
-            "Train another on these images."
+            f"{weights} was trained on {_seen(channels)}, and these are {_seen(made.in_channels)}. Train another on "
+            "these."
         )
-    model = _Source(made.text, channels, made.arguments, made.trust).build(config["num_classes"])
+    if made.kind == "transformers":
+        model = from_transformers.rebuild(folder, source=made.text, answers="tokens" if guesses else "classes")
+    else:
+        vocabulary = config.get("vocab_size", made.vocab_size)
+        model = _Source(made.text, channels, vocabulary, made.arguments, made.trust).build(config["num_classes"])
     tensors = read_tensors(folder / MODEL_FILE)
     fit_tensors(model, tensors, source=made.text, weights=weights)
-    return Loaded(model, tuple(config["classes"]), view, _note(made, tensors, weights))
+    return Loaded(model, tuple(config["classes"]) or None, view, _note(made, tensors, weights))
 
 
 def _from_file(made: _Source, path: Path, weights: str, num_classes: int | None) -> Loaded:
@@ -169,6 +217,10 @@ def _view(config: Mapping[str, Any], folder: Path) -> View | None:
         return None if view is None else View(view["size"], tuple(view["mean"]), tuple(view["std"]))
     except (KeyError, TypeError) as error:
         raise ValueError(f"The view of {folder / 'config.json'} is damaged: {view!r}. Train the run again.") from error
+
+
+def _seen(channels: int | None) -> str:
+    return "texts" if channels is None else f"images of {channels} channels"
 
 
 def _note(made: _Source, tensors: Mapping[str, Tensor], weights: str) -> str:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distill.messages import first_line
+from distill.models.from_transformers import student_config
+from distill.models.transformers_config import OWN_KEY
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -42,21 +44,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def read_config(folder: Path) -> dict[str, Any]:
     """The config beside a student's weights: source, arguments, num_classes, in_channels, classes and view.
 
+    A student of transformers has it inside of transformers' own.
+
     Raises:
         ValueError: there is none, or it is damaged.
     """
     path = folder / CONFIG_FILE
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path} can't be read ({first_line(error)}). Give the weight file itself, or train the run again."
         ) from error
+    if isinstance(config, dict):
+        config = config.get(OWN_KEY, config)
     needed = ("source", "arguments", "num_classes", "in_channels", "classes", "view")
     missing = [name for name in needed if not isinstance(config, dict) or name not in config]
     if missing:
         raise ValueError(
-            f"{path} is not the config of a run's student: it lacks {', '.join(missing)}. Give the weight file itself."
+            f"{path} is not the config of a run's student: it lacks {', '.join(missing)}. Give the weight file itself; "
+            "a folder of transformers is named in the source, as in 'transformers:FOLDER' with weights='pretrained'."
         )
     return dict(config)
 
@@ -113,17 +120,20 @@ def save_student(folder: Path, model: nn.Module, config: Mapping[str, Any]) -> N
     """Write a model's weights and config into a folder, from which the bare class loads them with `strict=True`.
 
     Each file is written beside its place and moved there whole, the weights last: where they are, the run is
-    complete. Tied tensors are written under each of their names; names are those of the bare model.
+    complete. Tied tensors are written under each of their names; names are those of the bare model. A student of
+    transformers gets transformers' own config, with ours inside, so that its AutoModelForSequenceClassification loads
+    the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(dict(config), indent=2, allow_nan=False) + "\n"
+    whole = student_config(model, config) if config["source"].startswith("transformers:") else dict(config)
+    text = json.dumps(whole, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     bare = model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
     tensors = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in _uncompiled(bare.state_dict()).items()
     }
     config_part, model_part = folder / f".{CONFIG_FILE}.part", folder / f".{MODEL_FILE}.part"
-    config_part.write_text(text)
+    config_part.write_text(text, encoding="utf-8")
     save_file(tensors, model_part, metadata={"format": "pt"})
     for part, place in ((config_part, folder / CONFIG_FILE), (model_part, folder / MODEL_FILE)):
         with part.open("rb") as file:

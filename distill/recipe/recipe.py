@@ -11,7 +11,7 @@ from distill.plan import Plan, Term
 from distill.recipe.model import Model
 from distill.recipe.optimizers import Optimizer
 from distill.recipe.schedules import Constant, Schedule
-from distill.recipe.stage import Stage, check_training
+from distill.recipe.stage import Stage, check_decays, check_training
 from distill.recipe.values import check
 from distill.weighting import Balance
 
@@ -28,11 +28,14 @@ class Recipe:
     student: the model that is trained.
     teacher: the model that it learns from; none trains the student plainly.
     initialize: how the student starts from the teacher's weights.
+    reestimate_batchnorm: batches of training examples on which BatchNorm's statistics are measured anew behind that.
     plan: {term's name: Term}; in place of stages.
     optimizer: of the plan; stages have their own.
     schedule: multiplier of the learning rate over the epochs of the plan; stages have their own.
     epochs: passes over the training split with the plan; stages have their own.
-    stages: plans that follow each other, in place of plan, optimizer, schedule and epochs.
+    layer_decay: factor on the learning rate from each of the student's blocks to the one before it; stages have theirs.
+    decay_to_start: weight decay towards the start, of parameters that came from weights (L2-SP); stages have their own.
+    stages: plans that follow each other, in place of plan and of its settings above.
     batch_size: examples of one update, over all processes.
     micro_batch_size: most examples of one forward pass in one process; none for the process's whole share.
     mix: mixup and cutmix of the training images, the same for both models.
@@ -57,10 +60,13 @@ class Recipe:
     student: Model
     teacher: Model | None = None
     initialize: Initializer | None = None
+    reestimate_batchnorm: int | None = None
     plan: Plan = field(default_factory=dict)
     optimizer: Optimizer | None = None
     schedule: Schedule = field(default_factory=Constant)
     epochs: int | None = None
+    layer_decay: float | None = None
+    decay_to_start: float | None = None
     stages: tuple[Stage, ...] = ()
     batch_size: int = 64
     micro_batch_size: int | None = None
@@ -88,14 +94,25 @@ class Recipe:
         self._check_stages()
         self._check_sizes()
         self._check_several()
+        self._check_onnx()
         self._check_teacher()
+        self._check_start()
 
     def all_stages(self) -> tuple[Stage, ...]:
         """The stages, or the plan as the one stage 'train'."""
         if self.stages:
             return self.stages
         assert self.epochs is not None and self.optimizer is not None
-        return (Stage("train", self.plan, self.epochs, self.optimizer, self.schedule),)
+        stage = Stage(
+            "train",
+            self.plan,
+            self.epochs,
+            self.optimizer,
+            self.schedule,
+            layer_decay=self.layer_decay,
+            decay_to_start=self.decay_to_start,
+        )
+        return (stage,)
 
     def _check_stages(self) -> None:
         if not self.stages:
@@ -107,10 +124,17 @@ class Recipe:
                     f"A recipe with a plan needs {missing}. Write optimizer=SGD(lr=0.05), epochs=30 or alike."
                 )
             check_training(self.plan, self.epochs, self.optimizer, self.schedule)
+            check_decays(self.layer_decay, self.decay_to_start)
             return
         if self.plan:
             raise ValueError("A recipe has a plan or stages, got both. Move the plan into a Stage.")
-        unused = {"optimizer": self.optimizer, "epochs": self.epochs, "schedule": self.schedule}
+        unused = {
+            "optimizer": self.optimizer,
+            "epochs": self.epochs,
+            "schedule": self.schedule,
+            "layer_decay": self.layer_decay,
+            "decay_to_start": self.decay_to_start,
+        }
         for setting, value in unused.items():
             if value not in (None, Constant()):
                 raise ValueError(
@@ -129,6 +153,7 @@ class Recipe:
             "log_every": self.log_every,
             "compare_gradients_every": self.compare_gradients_every,
             "keep_checkpoints": self.keep_checkpoints,
+            "reestimate_batchnorm": self.reestimate_batchnorm,
         }
         for setting, count in counts.items():
             if count is not None and count < 1:
@@ -150,8 +175,18 @@ class Recipe:
         """Refuse what compares terms where no stage has two."""
         comparing = {"balance": self.balance, "compare_gradients_every": self.compare_gradients_every}
         for setting, given in comparing.items():
-            if given is not None and all(len(stage.plan) < 2 for stage in self.all_stages()):
+            if given is not None and not any(_several(stage.plan) for stage in self.all_stages()):
                 raise ValueError(f"{setting} has no effect on a plan of one term. Add a term, or leave it out.")
+
+    def _check_onnx(self) -> None:
+        """Refuse to train an ONNX file, or to take weights from one."""
+        if self.student.is_onnx:
+            raise ValueError(f"student {self.student.source} can't be trained: an ONNX file only teaches.")
+        if self.initialize is not None and self.teacher is not None and self.teacher.is_onnx:
+            raise ValueError(
+                f"initialize has no effect with {self.teacher.source}: its weights have no names to start from. "
+                "Leave it out."
+            )
 
     def _check_teacher(self) -> None:
         learners = [where for where, term in self._terms() if term.needs_teacher]
@@ -186,6 +221,18 @@ class Recipe:
                 "The control 'initialized' would repeat the run, whose terms use no teacher. Keep the control 'plain'."
             )
 
+    def _check_start(self) -> None:
+        """Refuse what goes by a start from weights where there is none."""
+        if self.initialize is not None:
+            return
+        if self.reestimate_batchnorm is not None:
+            raise ValueError("reestimate_batchnorm has no effect without initialize=.... Give one, or leave it out.")
+        if self.student.weights is None and any(stage.decay_to_start is not None for stage in self.all_stages()):
+            raise ValueError(
+                "decay_to_start has no effect on a student without weights. Give initialize=... or the student "
+                "weights=..., or leave it out."
+            )
+
     def _terms(self) -> Iterator[tuple[str, Term]]:
         """Each term with its dotted name."""
         for name, term in self.plan.items():
@@ -193,3 +240,8 @@ class Recipe:
         for stage in self.stages:
             for name, term in stage.plan.items():
                 yield f"stages.{stage.name}.plan.{name}", term
+
+
+def _several(plan: Plan) -> bool:
+    """Whether there are two terms to compare; a term whose layers are matched may become several."""
+    return len(plan) > 1 or any(term.match is not None for term in plan.values())

@@ -9,6 +9,7 @@ from distill.report.serial import from_json as from_json
 from distill.report.serial import to_json as to_json
 from distill.report.statistics import Flips as Flips
 from distill.report.summary import Summary as Summary
+from distill.report.summary import start_sentence as start_sentence
 from distill.report.summary import summarise as summarise
 from distill.report.terminal import render as render
 from distill.report.verdict import Verdict as Verdict

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from distill.initialize import Coverage
 from distill.report.escape import markdown_line, markdown_text
 from distill.report.report import Outcome, Report
-from distill.report.summary import Summary, explain_recovered, summarise
+from distill.report.summary import Summary, explain_recovered, explain_start, summarise
 from distill.report.table import MISSING, caption, cost_sentence, headings, rows
 from distill.report.units import milliseconds, percent, size
 
@@ -42,7 +42,8 @@ def _title(summary: Summary) -> str:
 
 def _verdicts(report: Report, summary: Summary) -> list[str]:
     beyond = None if summary.beyond_weights is None else summary.beyond_weights.sentence
-    return [markdown_text(line) for line in (summary.sentence, beyond, explain_recovered(report)) if line is not None]
+    lines = (summary.sentence, beyond, explain_recovered(report), explain_start(report))
+    return [markdown_text(line) for line in lines if line is not None]
 
 
 def _costs(report: Report, summary: Summary) -> list[str]:
@@ -58,15 +59,21 @@ def _costs(report: Report, summary: Summary) -> list[str]:
 
 
 def _runs(report: Report) -> str:
-    """One row a trained student, with the validation value that it was chosen by and all its test metrics."""
+    """One row a trained student: validation before training, and as it was chosen by, and all its test metrics."""
     metrics = sorted(report.outcomes[0].test, key=lambda name: (name != report.headline, name))
-    head = ["arm", "seed", f"validation {report.headline}", *(f"test {name}" for name in metrics)]
+    head = [
+        "arm",
+        "seed",
+        f"start {report.headline}",
+        f"validation {report.headline}",
+        *(f"test {name}" for name in metrics),
+    ]
     head += ["divergence", "best epoch", "steps", "seconds"]
     table = [_run(report, outcome, metrics) for arm in report.arms for outcome in report.of(arm)]
     if report.teacher is not None:
         teacher = [_value(report.headline, report.teacher["validation"][report.headline])]
         teacher += [_value(name, report.teacher["test"][name]) for name in metrics]
-        table.insert(0, ["teacher", MISSING, *teacher, *[MISSING] * 4])
+        table.insert(0, ["teacher", MISSING, MISSING, *teacher, *[MISSING] * 4])
     return _table(head, table)
 
 
@@ -74,6 +81,7 @@ def _run(report: Report, outcome: Outcome, metrics: Sequence[str]) -> list[str]:
     return [
         outcome.arm,
         str(outcome.seed),
+        MISSING if outcome.start is None else _value(report.headline, outcome.start[report.headline]),
         _value(report.headline, outcome.validation[report.headline]),
         *(_value(name, outcome.test[name]) for name in metrics),
         MISSING if outcome.divergence is None else f"{outcome.divergence:.4f}",
@@ -84,10 +92,10 @@ def _run(report: Report, outcome: Outcome, metrics: Sequence[str]) -> list[str]:
 
 
 def _value(name: str, value: float) -> str:
-    """The likelihood is in nats, every other metric a share."""
+    """The likelihood is in nats, perplexity its exponential, every other metric a share."""
     if not math.isfinite(value):
         return MISSING
-    return f"{value:.4f}" if name == "nll" else f"{percent(value)}%"
+    return f"{value:.4f}" if name in ("nll", "perplexity") else f"{percent(value)}%"
 
 
 def _origin(report: Report) -> list[str]:

@@ -8,7 +8,7 @@ from distill.measure import Latency as Latency
 from distill.report.statistics import Flips, flips
 
 ARMS = ("plain", "initialized", "transferred")
-LOWER_IS_BETTER = ("nll", "calibration_error")
+LOWER_IS_BETTER = ("nll", "perplexity", "calibration_error")
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Outcome:
     arm: "transferred", or the control "plain" (without a teacher) or "initialized" (the teacher's weights alone).
     test, validation: the names and values of `metrics.quality`; shares are in [0, 1].
     agreement, divergence: with the teacher, on the test examples; None where the teacher cannot be compared.
+    start: as validation, of the student before any training; None where it was not measured.
     best_epoch: the one that was chosen, counted from 1. seconds: of training.
     correct: whether each test example was answered right, in the order of the data set; not kept in report.json.
     """
@@ -32,6 +33,7 @@ class Outcome:
     steps: int
     best_epoch: int
     seconds: float
+    start: Mapping[str, float] | None = None
     correct: tuple[bool, ...] | None = None
 
 

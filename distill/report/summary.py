@@ -1,22 +1,27 @@
 """What follows from a report's numbers: each arm over its seeds, the verdict, the recovered share, and cost ratios."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from distill.report.report import Cost, Report
 from distill.report.statistics import Spread, mean, recovered, spread
+from distill.report.units import percent
 from distill.report.verdict import Verdict, explain, judge
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm over its seeds; agreement and divergence are None where the teacher cannot be compared."""
+    """One arm over its seeds; agreement and divergence are None where the teacher cannot be compared.
+
+    start: the headline on the validation examples before any training; None where it was not measured.
+    """
 
     test: dict[str, Spread]
     validation: dict[str, Spread]
     agreement: Spread | None
     divergence: Spread | None
     seconds: Spread
+    start: Spread | None
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,23 @@ def explain_recovered(report: Report) -> str | None:
     return f"Of the {gap:.2f} points from the plain student to its teacher the transfer recovered {share:.0%}.{chance}"
 
 
+def start_sentence(quality: Mapping[str, float], arm: str, seed: int) -> str:
+    """What one student answers before any training."""
+    return (
+        f"Start of {arm}, seed {seed}: validation accuracy {percent(quality['accuracy'])}%, "
+        f"nll {quality['nll']:.4f} before training."
+    )
+
+
+def explain_start(report: Report) -> str | None:
+    """What each arm answered before any training. None where no student started from a teacher's weights."""
+    arms = ((arm, _arm(report, arm).start) for arm in report.arms)
+    known = [f"{percent(start.mean)}% ({arm})" for arm, start in arms if start is not None]
+    if report.coverage is None or not known:
+        return None
+    return f"Start: validation {report.headline} {', '.join(known)} before training."
+
+
 def _recovered(report: Report) -> float | None:
     if report.teacher is None or not {"plain", "transferred"} <= set(report.arms):
         return None
@@ -92,6 +114,7 @@ def _arm(report: Report, arm: str) -> Arm:
         agreement=_known([one.agreement for one in outcomes]),
         divergence=_known([one.divergence for one in outcomes]),
         seconds=spread([one.seconds for one in outcomes]),
+        start=_known([None if one.start is None else one.start.get(report.headline) for one in outcomes]),
     )
 
 

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from distill.report.escape import clean
 from distill.report.report import Report
-from distill.report.summary import explain_recovered, summarise
+from distill.report.summary import explain_recovered, explain_start, summarise
 from distill.report.table import caption, cost_sentence, headings, rows
 from distill.report.verdict import Verdict
 
@@ -23,6 +23,7 @@ def render(report: Report) -> RenderableType:
     before = [
         summary.beyond_weights.sentence if summary.beyond_weights is not None else None,
         explain_recovered(report),
+        explain_start(report),
     ]
     after = [
         caption(report),

@@ -3,10 +3,13 @@
 A tap is a name: `logits` (the model's answer), `embedding` (what its last linear layer, the classifier, is given), or
 the path of a module in the tree (`layer2`, `encoder.layer.3`), whose output it reads. `PATH:ITEM` picks one tensor of a
 module that gives several, by position or by key (`lstm:0`, `encoder:last_hidden_state`); `PATH:input` reads what the
-module is given (`layer3.0.relu2:input` is the map before that ReLU).
+module is given (`layer3.0.relu2:input` is the map before that ReLU). `PATH:scores` of a transformers attention module
+is how its tokens attend to each other, (B, H, T, T) before mask and softmax; `PATH:1` of it are the probabilities, for
+which the model is switched to eager attention, with a warning.
 """
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from distill.messages import nearest
+from distill.taps.attention import SCORES, attend_eagerly, attention_scores, score_places
 from distill.taps.outputs import TapError, logits_item, pick, tensors
 
 Inputs = Tensor | Mapping[str, Tensor]
@@ -56,13 +60,10 @@ class Tapped(nn.Module):
         self._calls: dict[str, int] = {}
         self._linear: tuple[Tensor, int, Tensor] | None = None
         self._handles: list[RemovableHandle] = []
+        self._scores: dict[str, tuple[str, str, int]] = {}
         modules = dict(model.named_modules())
-        for place in dict.fromkeys(_place(tap) for tap in self.taps):
+        for place in self._places(modules):
             path, _, item = place.partition(":")
-            if path in _MODEL_TAPS:
-                continue
-            if path not in modules or path == "":
-                raise TapError(_no_such_module(model, path, modules))
             read = self._reader(place)
             if item == _INPUT:
                 self._handles.append(modules[path].register_forward_pre_hook(_before(read)))
@@ -72,6 +73,9 @@ class Tapped(nn.Module):
             for module in modules.values():
                 if isinstance(module, nn.Linear):
                     self._handles.append(module.register_forward_hook(self._read_linear))
+        said = attend_eagerly(model, self.taps)
+        if said:
+            warnings.warn(said, stacklevel=2)
 
     def forward(self, inputs: Inputs) -> dict[str, Tensor]:
         """Run the model; `inputs` is a tensor, or a mapping of which the model gets what its signature takes."""
@@ -95,6 +99,21 @@ class Tapped(nn.Module):
         """Take the hooks off the model; afterwards this object can't be called any more."""
         for handle in self._handles:
             handle.remove()
+
+    def _places(self, modules: Mapping[str, nn.Module]) -> list[str]:
+        """Where the taps are read, each place once; notes those that are computed out of two places."""
+        places: list[str] = []
+        for tap in self.taps:
+            path, _, item = tap.partition(":")
+            if path in _MODEL_TAPS:
+                continue
+            if path not in modules or path == "":
+                raise TapError(_no_such_module(self.model, path, modules))
+            computed = score_places(path, modules) if item == SCORES else None
+            if computed is not None:
+                self._scores[tap] = computed
+            places += [_place(tap)] if computed is None else computed[:2]
+        return list(dict.fromkeys(places))
 
     def _reader(self, place: str) -> Callable[[Any], None]:
         def read(value: Any) -> None:
@@ -136,6 +155,10 @@ class Tapped(nn.Module):
                     f"The input of {kind}'s classifier is changed in place after it was read. Name a module instead."
                 )
             return linear[0]
+        if tap in self._scores:
+            query, key, heads = self._scores[tap]
+            query_BTD, key_BTD = (self._read(one, answer, outputs, calls, linear, inputs) for one in (query, key))
+            return attention_scores(query_BTD, key_BTD, heads)
         if place not in outputs:
             reached = [name for name in self._good(inputs) if name != path]
             raise TapError(
@@ -185,7 +208,16 @@ def call(model: nn.Module, inputs: Inputs, accepted: frozenset[str] | None) -> A
     """The model's answer to a tensor, or to those entries of a mapping that its forward takes (None: it takes any)."""
     if isinstance(inputs, Tensor):
         return model(inputs)
-    return model(**{name: value for name, value in inputs.items() if accepted is None or name in accepted})
+    return model(**_accepted(inputs, accepted))
+
+
+def taken(model: nn.Module, inputs: Inputs) -> Inputs:
+    """What the model takes of its inputs, see `call`."""
+    return inputs if isinstance(inputs, Tensor) else _accepted(inputs, accepted_names(model))
+
+
+def _accepted(inputs: Mapping[str, Tensor], accepted: frozenset[str] | None) -> dict[str, Tensor]:
+    return {name: value for name, value in inputs.items() if accepted is None or name in accepted}
 
 
 def accepted_names(model: nn.Module) -> frozenset[str] | None:

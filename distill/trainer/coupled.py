@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from distill.batch import Batch
 from distill.heads import Remembers
@@ -122,8 +123,13 @@ def _joined(parts: Sequence[Value], *, learned: bool) -> Value:
 
 
 def _joined_batch(window: Sequence[Batch]) -> Batch:
-    """The batch's labels, numbers and masks; the inputs are the first micro-batch's, since no loss reads them."""
+    """The batch's labels, numbers and masks; the inputs are the first micro-batch's, since no loss reads them.
+
+    Micro-batches of texts may be padded to different lengths: the shorter masks go on with positions that don't count.
+    """
     masks = [batch.mask for batch in window if batch.mask is not None]
+    longest = max((mask.shape[1] for mask in masks if mask.ndim > 1), default=0)
+    masks = [F.pad(mask, (0, longest - mask.shape[1])) if mask.ndim == 2 else mask for mask in masks]
     labels = torch.cat([batch.labels for batch in window])
     index = torch.cat([batch.index for batch in window])
     return Batch(window[0].inputs, labels, index, torch.cat(masks) if masks else None)

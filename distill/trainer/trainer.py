@@ -18,6 +18,7 @@ from distill.plan import Plan, compare
 from distill.trainer.average import Average
 from distill.trainer.coupled import Coupled, couple, factors_of
 from distill.trainer.gradients import Probe, Shared, as_line, norms_and_cosines
+from distill.trainer.start import Start
 from distill.weighting import NormFactors
 
 LogLine = Mapping[str, object]
@@ -37,6 +38,7 @@ class Trainer:
     average: exponential moving average of the student, updated after each step; None for none.
     shared: the layer at which the terms' gradients are compared; None where nobody asks.
     gradients_every: steps between two comparisons for the log; None for none.
+    start: draws parameters back to where they began, as part of the gradient and not of the logged loss; None for not.
     """
 
     accelerator: Accelerator
@@ -49,6 +51,7 @@ class Trainer:
     average: Average | None = None
     shared: Shared | None = None
     gradients_every: int | None = None
+    start: Start | None = None
     steps: int = 0
     watch: Stopwatch = field(init=False)
     _pending: list[Tensor] = field(default_factory=list, init=False)
@@ -197,6 +200,8 @@ class Trainer:
 
     def _update(self) -> Tensor:
         self.accelerator.unscale_gradients(self.optimizer)
+        if self.start is not None:
+            self.start.pull()
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.clip is not None:

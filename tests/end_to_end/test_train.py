@@ -141,6 +141,18 @@ def test_the_log_has_each_term_and_each_validation(place: Path) -> None:
     assert trained[1]["raw"]["kd"] < trained[0]["raw"]["kd"]
 
 
+def test_what_the_student_answered_before_training_is_logged_and_reported(place: Path) -> None:
+    """The transferred student and the initialized one start alike, from the teacher; the plain one does not."""
+    run = place / "runs" / "pair"
+    start = {(one["arm"], one["seed"]): one["start"] for one in read(run / "report.json")["outcomes"]}
+    first = lines(run / "metrics.jsonl")[0]
+    assert (first["step"], first["epoch"], first["start"]) == (0, 0, start["transferred", 0])
+    assert len(start) == 6 and start["transferred", 1] == start["initialized", 1] != start["plain", 1]
+    assert set(first["start"]) == set(read(run / "report.json")["outcomes"][0]["validation"])
+    mean = (start["transferred", 0]["accuracy"] + start["transferred", 1]["accuracy"]) / 2
+    assert f"{mean:.2%} (transferred) before training." in (run / "report.md").read_text().replace("\\", "")
+
+
 def test_the_report_has_every_student_and_the_teacher(place: Path) -> None:
     report = read(place / "runs" / "pair" / "report.json")
     assert {(one["arm"], one["seed"]) for one in report["outcomes"]} == {

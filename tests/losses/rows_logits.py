@@ -4,7 +4,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distill.losses import DIST, DKD, KD, NKD, OFA, BinaryCrossEntropy, CrossEntropy, LogitMSE, MultiLabelKD, ReverseKD
+from distill.losses import (
+    DIST,
+    DKD,
+    KD,
+    NKD,
+    OFA,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    LogitMSE,
+    MaskedLanguageModel,
+    MultiLabelKD,
+    ReverseKD,
+)
 from tests.losses.contract import CLASSES, NO_SCOPE, Inputs, Row, Value, logits, normal
 
 NO_TEMPERATURE = (0.0, -1.0, float("nan"), float("inf"))
@@ -20,6 +32,28 @@ def certain(inputs: Inputs) -> Value:
 
 def smoothed(inputs: Inputs) -> Value:
     return (0.8 * F.one_hot(inputs.labels, CLASSES) + 0.2 / CLASSES).double().log()
+
+
+def hidden_words(size: int) -> Inputs:
+    """A text of four tokens over five words: the first is always masked, the others by chance, and none of the last."""
+    labels = torch.randint(CLASSES, (size, 4)).masked_fill(torch.rand(size, 4) < 0.5, -100)
+    labels[:, 0] = torch.randint(CLASSES, (size,))
+    if size > 1:
+        labels[-1] = -100
+    return Inputs(normal(size, 4, CLASSES), normal(size, 4, CLASSES), labels)
+
+
+def certain_words(inputs: Inputs) -> Value:
+    """Where the label is known; anything else does not count."""
+    return 100 * F.one_hot(inputs.labels.clamp_min(0), CLASSES).double()
+
+
+def some_unknown(size: int) -> Inputs:
+    """Labels of which the last is unknown, where it is not the only one."""
+    inputs = logits(size)
+    if size > 1:
+        inputs.labels[-1] = -1
+    return inputs
 
 
 def several_labels(size: int) -> Inputs:
@@ -71,6 +105,8 @@ def smallest_enhanced(gamma: float, inputs: Inputs) -> Tensor:
 
 ROWS = (
     Row(CrossEntropy(), logits, {"label_smoothing": (-0.1, 1.0, float("nan"))}, certain),
+    Row(CrossEntropy(), some_unknown, {"label_smoothing": (1.5,)}, certain_words),
+    Row(MaskedLanguageModel(), hidden_words, {}, certain_words),
     Row(CrossEntropy(label_smoothing=0.2), logits, {"label_smoothing": (2.0,)}, smoothed, 0.661477),
     Row(
         BinaryCrossEntropy(),

@@ -1,11 +1,13 @@
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from distill.batch import Batch
-from distill.losses import BinaryCrossEntropy, CrossEntropy, Loss
+from distill.losses import DKD, NKD, OFA, BinaryCrossEntropy, CrossEntropy, Loss, MaskedLanguageModel
 
 # softmax(0, ln 3) = (1/4, 3/4).
 LOGITS = torch.tensor([[0.0, math.log(3)]], dtype=torch.float64)
@@ -136,3 +138,89 @@ def test_binary_labels_that_do_not_meet_the_logits_are_refused(labels: Tensor) -
 def test_positive_weights_that_are_not_one_for_each_label_are_refused(weights: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=rf"^BinaryCrossEntropy takes .* got {len(weights)} of them and logits"):
         loss_of(BinaryCrossEntropy(positive_weight=weights), SEVERAL, torch.ones(1, 2))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_an_unknown_class_costs_nothing_and_gives_no_gradient(smoothing: float) -> None:
+    logits = LOGITS.repeat(2, 1).requires_grad_()
+    loss = loss_of(CrossEntropy(label_smoothing=smoothing), logits, torch.tensor([-1, 1]))
+    loss.sum().backward()
+    assert loss[0] == 0
+    assert loss[1] == loss_of(CrossEntropy(label_smoothing=smoothing), LOGITS, torch.tensor([1])).item()
+    assert logits.grad is not None
+    assert not logits.grad[0].any()
+    assert logits.grad[1].any()
+
+
+@pytest.mark.parametrize("loss", [DKD(), NKD(), OFA()], ids=lambda loss: type(loss).__name__)
+def test_losses_that_need_a_class_refuse_an_unknown_one(loss: Loss) -> None:
+    logits = torch.zeros(3, 4)
+    batch = Batch(logits, torch.tensor([0, -1, -1]), torch.arange(3))
+    with pytest.raises(
+        ValueError, match=rf"^{type(loss).__name__} takes a known class .*, got 2 labels below 0, .*\.$"
+    ):
+        loss(logits, logits, batch)
+
+
+# At the tokens of two texts, softmax(0, ln 3) = (1/4, 3/4).
+WORDS = LOGITS.expand(2, 3, 2)
+
+
+def test_value_of_masked_words_is_the_mean_over_those_of_the_text() -> None:
+    labels = torch.tensor([[0, -100, 1], [-100, -100, -100]])
+    assert loss_of(MaskedLanguageModel(), WORDS, labels).tolist() == pytest.approx([(FIRST + SECOND) / 2, 0.0])
+    assert loss_of(MaskedLanguageModel(), WORDS, labels.flip(0)).tolist() == pytest.approx([0.0, (FIRST + SECOND) / 2])
+
+
+def test_masked_words_equal_cross_entropy_of_the_tokens_one_by_one() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(5, 6, 9, dtype=torch.float64)
+    labels = torch.randint(9, (5, 6)).masked_fill(torch.rand(5, 6) < 0.6, -100)
+    labels[2] = -100
+    losses = torch.nn.functional.cross_entropy(logits.mT, labels, reduction="none", ignore_index=-100)
+    expected = losses.sum(1) / (labels != -100).sum(1).clamp_min(1)
+    torch.testing.assert_close(loss_of(MaskedLanguageModel(), logits, labels), expected)
+
+
+def test_words_that_are_not_masked_get_no_gradient_even_where_their_logits_are_not_finite() -> None:
+    logits = WORDS.clone()
+    logits[0, 1] = math.nan
+    logits.requires_grad_()
+    loss_of(MaskedLanguageModel(), logits, torch.tensor([[0, -100, -100], [-100, 1, -100]])).sum().backward()
+    assert logits.grad is not None
+    # p − label: (1/4 − 1, 3/4) and (1/4, 3/4 − 1).
+    expected = torch.zeros(2, 3, 2, dtype=torch.float64)
+    expected[0, 0], expected[1, 1] = torch.tensor([-0.75, 0.75]), torch.tensor([0.25, -0.25])
+    torch.testing.assert_close(logits.grad, expected)
+
+
+class Widest(TorchDispatchMode):
+    """Entries of the largest float32 tensor that is made inside."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.dtype == torch.float32:
+            self.entries = max(self.entries, result.numel())
+        return result
+
+
+def test_masked_words_in_bf16_are_widened_at_the_masked_tokens_alone() -> None:
+    # 4 texts of 32 tokens over 1000 words, 2 of each text masked: 8 rows are made wide, and not 128.
+    logits = torch.randn(4, 32, 1000).bfloat16().requires_grad_()
+    labels = torch.full((4, 32), -100)
+    labels[:, :2] = 7
+    with Widest() as widest:
+        loss = loss_of(MaskedLanguageModel(), logits, labels)
+    loss.sum().backward()
+    assert loss.dtype == torch.float32
+    assert widest.entries == 8 * 1000
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(2), torch.zeros(2, 4).long(), torch.zeros(2, 3)])
+def test_labels_that_are_no_tokens_are_refused(labels: Tensor) -> None:
+    with pytest.raises(
+        ValueError, match=r"^MaskedLanguageModel takes logits \(B, T, V\) .* got logits \(2, 3, 2\) and"
+    ):
+        loss_of(MaskedLanguageModel(), WORDS, labels)

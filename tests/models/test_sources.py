@@ -151,7 +151,7 @@ def test_arguments_agree_as_json_writes_them(tmp_path: Path, factories: str) -> 
         ),
         ({"arguments": {}}, "with arguments {}, not .* with arguments {'width': 4}"),
         ({"num_classes": 4}, "was trained for 4 classes, not for 3.*CopyWeights"),
-        ({"in_channels": 1}, "was trained on images of 1 channels, and these have 3"),
+        ({"in_channels": 1}, "was trained on images of 1 channels, and these are images of 3"),
         ({"view": {"size": 3}}, "config.json is damaged"),
     ],
 )
@@ -170,7 +170,7 @@ def test_a_run_on_colour_sees_grey_images_through_a_view_of_three_channels(tmp_p
     assert loaded.view is not None
     assert loaded.model(loaded.view.module()(torch.rand(2, 1, 16, 16))).shape == (2, 3)
     folder = save_run(tmp_path / "none", cifar.resnet8(3, 3, 4), view={"size": None, "mean": [], "std": []})
-    with pytest.raises(ValueError, match="images of 3 channels, and these have 1"):
+    with pytest.raises(ValueError, match="images of 3 channels, and these are images of 1"):
         load_model(RESNET8, weights=str(folder), **load)
 
 

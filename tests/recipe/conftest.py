@@ -24,7 +24,7 @@ def recipe() -> Recipe:
             arguments={"width": 8, "blocks": (1, 1, 1), "inner": {"type": "x", "deep": (0.5, None, True)}},
             view=View(size=16, mean=(0.5,), std=(0.25,)),
         ),
-        initialize=SelectWeights(),
+        initialize=SelectWeights(choose="activation"),
         plan={
             "task": Term(CrossEntropy(label_smoothing=0.1), weight=0.1),
             "kd": Term(KD(temperature=4.0), weight=0.9, schedule=Ramp(epochs=2)),
@@ -37,6 +37,7 @@ def recipe() -> Recipe:
         optimizer=SGD(lr=0.05, weight_decay=5e-4),
         schedule=LinearDecay(warmup_epochs=1, final=0.01),
         epochs=30,
+        layer_decay=0.75,
         micro_batch_size=16,
         mix=Mix(mixup=0.2),
         clip=1.0,
@@ -66,8 +67,24 @@ def staged(recipe: Recipe) -> Recipe:
     """Transfer, then fine-tune."""
     stages = (
         Stage(
-            "transfer", recipe.plan, 4, AdamW(lr=1e-3, betas=(0.9, 0.95)), Cosine(warmup_epochs=0.5), freeze=("fc.*",)
+            "transfer",
+            recipe.plan,
+            4,
+            AdamW(lr=1e-3, betas=(0.9, 0.95)),
+            Cosine(warmup_epochs=0.5),
+            freeze=("fc.*",),
+            layer_decay=0.5,
+            decay_to_start=0.001,
         ),
         Stage("fine-tune", {"task": Term(CrossEntropy())}, 6, SGD(lr=0.01), Steps(milestones=(3, 5))),
     )
-    return replace(recipe, plan={}, optimizer=None, epochs=None, schedule=Constant(), stages=stages)
+    return replace(
+        recipe,
+        plan={},
+        optimizer=None,
+        epochs=None,
+        schedule=Constant(),
+        layer_decay=None,
+        decay_to_start=None,
+        stages=stages,
+    )

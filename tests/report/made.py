@@ -24,6 +24,7 @@ def outcome(arm: str, seed: int, accuracy: float, correct: tuple[bool, ...] | No
         steps=460,
         best_epoch=17,
         seconds=12.5,
+        start={"accuracy": 0.1 + seed / 100, "nll": 2.5},
         correct=correct,
     )
 

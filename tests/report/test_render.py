@@ -102,9 +102,21 @@ def test_markdown_says_how_and_where_the_numbers_came_about():
         "torch 2.11.0",
         "cores 2, cpu A CPU, memory 8.00 GiB",
         "- The last linear is fresh.",
-        "| transferred | 2 | 97.00% | 96.00% | 5.00% | 0.3000 | 99.00% | 0.2500 | 17 of 20 | 460 | 12.5 |",
+        "| transferred | 2 | 12.00% | 97.00% | 96.00% | 5.00% | 0.3000 | 99.00% | 0.2500 | 17 of 20 | 460 | 12.5 |",
     ):
         assert part in text, part
+
+
+def test_what_each_student_answered_before_training_is_told_where_one_started_from_weights():
+    """By hand: the seeds begin at 10, 11 and 12 %."""
+    coverage = Coverage((TensorCoverage("w", "parameter", (4, 4), "copied", "w", (4, 4)),)).to_json()
+    started = replace(WHOLE, coverage=coverage)
+    line = "Start: validation accuracy 11.00% (plain), 11.00% (initialized), 11.00% (transferred) before training."
+    assert line in " ".join(shown(started).split()) and markdown_text(line) in markdown(started)
+    old = tuple(replace(outcome, start=None) for outcome in WHOLE.outcomes)
+    for made in (replace(WHOLE, coverage=None), replace(started, outcomes=old)):
+        assert "before training" not in shown(made) + markdown(made)
+    assert "| transferred | 2 | - | 97.00% |" in markdown(replace(WHOLE, outcomes=old))
 
 
 def test_recovered_share_says_when_there_was_no_gap_or_when_it_grew():

@@ -53,7 +53,7 @@ def test_numbers_that_are_not_finite_are_null_and_come_back_as_nan():
     assert values["outcomes"][0]["test"]["nll"] is None
     read = from_json(text).outcomes[0].test
     assert math.isnan(read["nll"]) and math.isnan(read["top5"]) and read["accuracy"] == 0.9
-    assert "| plain | 0 | 91.00% | 90.00% | 5.00% | - | - | 0.2500 |" in markdown(from_json(text))
+    assert "| plain | 0 | 10.00% | 91.00% | 90.00% | 5.00% | - | - | 0.2500 |" in markdown(from_json(text))
 
 
 def test_keys_are_sorted_and_text_is_the_same_each_time():

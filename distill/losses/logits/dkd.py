@@ -27,12 +27,20 @@ from distill.numerics import widen
 
 
 def hard_labels(loss: str, labels: Tensor, logits_BK: Tensor) -> Tensor:
-    """The labels as int64 (B,); refused where they are not one class for each example. `loss` names the loss: "DKD"."""
+    """The labels as int64 (B,); refused where they are not one known class for each example.
+
+    `loss` names the loss: "DKD".
+    """
     if labels.is_floating_point() or labels.shape != logits_BK.shape[:1]:
         raise ValueError(
             f"{loss} takes one class for each example, labels int (B,), got labels {labels.dtype} {shape_of(labels)} "
             f"for logits {shape_of(logits_BK)}. Soft labels (mixup, cutmix) have no target class: switch them off, or "
             "use KD()."
+        )
+    if labels.device.type == "cpu" and (labels < 0).any():
+        raise ValueError(  # an accelerator, which a look at the labels would hold up, refuses them by itself
+            f"{loss} takes a known class for each example, got {int((labels < 0).sum())} labels below 0, which stand "
+            "for unknown. Leave the unlabelled examples out, or use KD()."
         )
     return labels.long()
 
@@ -77,7 +85,8 @@ class DKD:
     target_weight: weight of the target class against the rest.
     nontarget_weight: weight of the other classes among themselves, whatever the teacher's confidence.
 
-    Raises: ValueError where the shapes differ, for fewer than three classes, or for soft labels.
+    Raises: ValueError where the shapes differ, for fewer than three classes, or for labels that are soft or unknown
+    (below 0).
     """
 
     temperature: float = 4.0

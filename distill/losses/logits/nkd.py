@@ -50,7 +50,8 @@ class NKD:
     temperature: T > 0 of the non-target part; the target part has none.
     weight: γ of the non-target part.
 
-    Raises: ValueError where the shapes differ, for fewer than two classes, or for soft labels.
+    Raises: ValueError where the shapes differ, for fewer than two classes, or for labels that are soft or unknown
+    (below 0).
     """
 
     temperature: float = 1.0

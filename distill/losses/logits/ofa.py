@@ -45,7 +45,8 @@ class OFA:
 
     gamma: γ of at least 1; 1 leaves the label out.
 
-    Raises: ValueError where the shapes differ, for fewer than two classes, or for soft labels.
+    Raises: ValueError where the shapes differ, for fewer than two classes, or for labels that are soft or unknown
+    (below 0).
     """
 
     gamma: float = 1.0

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from distill.batch import Batch
 from distill.losses.checks import check_scope, mismatch, same_examples
-from distill.losses.kinds import Coupled, Scope
+from distill.losses.kinds import Coupled, HonoursMask, Scope
 from distill.losses.rows import meeting_rows
 from distill.numerics import gather_rows, safe_norm
 
@@ -67,7 +67,7 @@ def label_relation_shares(student_BKD: Tensor, teacher_BKD: Tensor, positive_BK:
 
 
 @dataclass(frozen=True)
-class LabelEmbedding(Coupled):
+class LabelEmbedding(Coupled, HonoursMask):
     """Smooth L1 between the relative distances of the positive labels' embeddings (B, K, D); widths may differ.
 
     scope: "global" relates the examples of all processes, "local" those of one.

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 from distill.batch import Batch
 from distill.losses.checks import is_tensor, mismatch
+from distill.losses.kinds import HonoursMask
 from distill.losses.relations.tokens.masks import counted_positions
 from distill.numerics import widen, without_autocast
 
@@ -62,7 +63,7 @@ def relation_divergence(
 
 
 @dataclass(frozen=True)
-class AttentionRelation:
+class AttentionRelation(HonoursMask):
     """Divergence of the softened similarities between tokens; student and teacher are (query, key, value).
 
     student, teacher: tuples of three tensors (B, T, D), the outputs of one attention layer's three projections; the

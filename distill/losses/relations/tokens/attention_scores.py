@@ -20,6 +20,7 @@ from torch import Tensor
 
 from distill.batch import Batch
 from distill.losses.checks import mismatch, same_examples
+from distill.losses.kinds import HonoursMask
 from distill.losses.relations.tokens.masks import counted_positions, masked_mean
 from distill.numerics import widen
 
@@ -35,7 +36,7 @@ def score_differences(student_BHTT: Tensor, teacher_BHTT: Tensor, mask_BT: Tenso
 
 
 @dataclass(frozen=True)
-class AttentionScores:
+class AttentionScores(HonoursMask):
     """Mean squared difference of raw attention scores (B, H, T, T) of equal shape, before the softmax.
 
     Rows and columns that `batch.mask` (B, T) leaves out have no influence; without a mask all count.

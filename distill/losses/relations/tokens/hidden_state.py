@@ -20,6 +20,7 @@ from torch import Tensor
 
 from distill.batch import Batch
 from distill.losses.checks import mismatch, same_examples
+from distill.losses.kinds import HonoursMask
 from distill.losses.relations.tokens.masks import counted_positions, masked_mean
 from distill.numerics import widen
 
@@ -31,7 +32,7 @@ def token_differences(student_BTD: Tensor, teacher_BTD: Tensor, mask_BT: Tensor)
 
 
 @dataclass(frozen=True)
-class HiddenState:
+class HiddenState(HonoursMask):
     """Mean squared difference of the tokens' vectors; student and teacher are hidden states (B, T, D) of one shape.
 
     Positions that `batch.mask` (B, T) leaves out have no influence; without a mask all count.

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from distill.batch import Batch
 from distill.losses.checks import is_tensor, mismatch, same_examples
+from distill.losses.kinds import HonoursMask
 from distill.numerics import unit, widen
 
 
@@ -31,7 +32,7 @@ def direction_difference(student_BD: Tensor, teacher_BD: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PatientKD:
+class PatientKD(HonoursMask):
     """Squared distance of the normalised vectors of the whole text, summed over layers.
 
     student, teacher: one tensor, or equally long tuples of tensors, one a layer: (B, D), or tokens (B, T, D) of which

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from distill.batch import Batch
 from distill.losses.checks import mismatch, same_examples
+from distill.losses.kinds import HonoursMask
 from distill.losses.relations.tokens.masks import counted_positions, masked_mean
 from distill.numerics import unit, widen
 
@@ -31,7 +32,7 @@ def token_cosine_distances(student_BTD: Tensor, teacher_BTD: Tensor, mask_BT: Te
 
 
 @dataclass(frozen=True)
-class TokenCosine:
+class TokenCosine(HonoursMask):
     """Mean of 1 − cosine over tokens; student and teacher are hidden states (B, T, D) of one shape.
 
     Positions that `batch.mask` (B, T) leaves out have no influence; without a mask all count.
