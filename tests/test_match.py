@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from distill.batch import Batch
 from distill.cli import run_command
 from distill.data import Digits
-from distill.heads import Conv1x1, Linear, Regressor
+from distill.heads import Conv1x1, Grid, Linear, Regressor
 from distill.losses import HiddenState, Hint
 from distill.match import Candidate, Match, Rule, candidates, join, match, pairs_of, similarities
 from distill.match.padding import text_gram_vector
@@ -214,6 +214,9 @@ def test_wrong_rules_and_too_many_arrows_are_refused() -> None:
         (tap(4, 8, 8), tap(6, 4, 4, nonnegative=False), Regressor(relu=False), "Regressor(relu=False)", 228),
         (tap(5), tap(7), Linear(), "Linear()", 5 * 7 + 7),
         (tap(9, 5), tap(9, 7), Linear(), "Linear()", 5 * 7 + 7),
+        (tap(50, 5), tap(197, 7), Grid(), "Grid()", 2 * (5 * 7 + 7)),
+        (tap(5, 8, 8), tap(197, 7), Grid(), "Grid()", 2 * (5 * 7 + 7)),
+        (tap(4, 2, 2), tap(4, 8, 8), Grid(), "Grid()", 4 * 4 + 4),
     ],
 )
 def test_each_pair_gets_its_head(
@@ -226,10 +229,9 @@ def test_each_pair_gets_its_head(
 @pytest.mark.parametrize(
     ("student", "teacher", "reason"),
     [
-        (tap(50, 8), tap(197, 8), "tokens of different length: 50 and 197"),
-        (tap(4, 8, 8), tap(197, 8), "no head joins a map 4x8x8 and tokens 197x8"),
+        (tap(7, 8), tap(197, 8), "no grid joins tokens 7x8 and tokens 197x8"),
+        (tap(4, 8, 8), tap(7, 8), "no grid joins a map 4x8x8 and tokens 7x8"),
         (tap(8), tap(4, 8, 8), "no head joins an embedding 8 and a map 4x8x8"),
-        (tap(4, 2, 2), tap(4, 8, 8), "the student's map is smaller, but not half the teacher's"),
     ],
 )
 def test_what_no_head_can_join_is_said_and_not_raised(student: Candidate, teacher: Candidate, reason: str) -> None:
@@ -385,8 +387,8 @@ class Tokens(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patches = nn.Unfold(2, stride=2)
-        self.mix = nn.Linear(16, 6)
+        self.patches = nn.Unfold((2, 4), stride=(2, 4))
+        self.mix = nn.Linear(8, 6)
         self.head = nn.Linear(6, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -396,7 +398,7 @@ class Tokens(nn.Module):
 def test_pairs_that_no_head_joins_stand_in_table_and_lines_by_name() -> None:
     found = match(resnet8(10, 1, width=4), Tokens(), [images()], rule="last", arrows=1)
     assert found.terms() == {}
-    why = "no head joins tokens 4x6 and a map 16x1x1"
+    why = "no grid joins tokens 8x6 and a map 16x1x1"
     assert found.lines == (f'# match1: student="mix", teacher="avgpool" can\'t meet, {why}',)
     assert f"none: {why}" in list(found.table().columns[6].cells)
 

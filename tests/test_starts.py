@@ -166,9 +166,9 @@ def test_the_log_has_the_rate_of_the_classifier(tmp_path: Path) -> None:
     assert {line["learning_rate"] for line in lines_of(tmp_path) if "loss" in line} == {0.08}
 
 
-def test_rates_by_depth_need_blocks() -> None:
+def test_rates_by_depth_need_blocks(tmp_path: Path) -> None:
     recipe = pair_recipe(layer_decay=0.5)
-    for use in (lambda: describe(parts_of(recipe), on_cpu()), lambda: run(recipe, Path("never"))):
+    for use in (lambda: describe(parts_of(recipe), on_cpu()), lambda: run(recipe, tmp_path)):
         with pytest.raises(ValueError, match=r"layer_decay counts repeated blocks .* and TinyNet has none"):
             use()
 

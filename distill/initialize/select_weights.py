@@ -10,6 +10,7 @@ from distill.initialize.coverage import Coverage
 from distill.initialize.importance import CONVOLUTIONS, Choose, Scores, scores
 from distill.initialize.indices import Index, MisfitError, blocks, grouped, heads, is_whole, outer, plain
 from distill.initialize.kinds import Feed
+from distill.initialize.projections import Side, heads_of
 from distill.initialize.tensors import (
     Left,
     Piece,
@@ -30,8 +31,8 @@ class SelectWeights:
     Layers are matched by name, so a shallower student gets the teacher's first blocks of each stage ("first-N"). Along
     every dimension of s out of d elements the positions are round(linspace(0, d - 1, s)). They depend on the sizes
     only, so all layers along a residual stream, with BatchNorm's and LayerNorm's parameters and statistics, keep the
-    same channels; grouped convolutions follow the channels that they join, and `nn.MultiheadAttention` keeps heads
-    whole. A student of the teacher's architecture is a full copy.
+    same channels; grouped convolutions follow the channels that they join, and attention keeps heads whole. A student
+    of the teacher's architecture is a full copy.
 
     Left at its own initialisation and listed: a tensor that is larger than the teacher's in some dimension; the
     classifier, unless both models have one of this name for equally many classes; an embedding for another number of
@@ -39,8 +40,8 @@ class SelectWeights:
 
     Where the released code takes a stride of d / s for sizes that divide, this rule includes the last element. Channels
     that a model concatenates (DenseNet, ShuffleNet) or flattens with their positions (torchvision's VGG) are taken
-    evenly from the whole, which is not what each part keeps by itself. Heads are known in `nn.MultiheadAttention`;
-    where queries, keys and values are separate linear layers, their rows are taken as channels.
+    evenly from the whole, which is not what each part keeps by itself. Heads are known in `nn.MultiheadAttention` and
+    in transformers' models; in the latter they are kept evenly whatever `choose` says.
 
     choose: which channels and heads are kept. "uniform", the paper's; "first", the foremost; "l1" and "l2", those whose
         weights have the greatest norm over all layers that touch them (Samragh et al., 2023, arXiv:2312.09299, sort by
@@ -127,6 +128,9 @@ def _index(
 ) -> Index:
     path, _, tensor = name.rpartition(".")
     teacher, student = teacher_modules[path], student_modules[path]
+    apart = heads_of(path, teacher_modules), heads_of(path, student_modules)
+    if apart[0] is not None and apart[1] is not None:
+        return _projection(apart[0][0], size, kept, apart[0][1], apart[1][1], chosen)
     if tensor == "weight" and isinstance(teacher, CONVOLUTIONS) and isinstance(student, CONVOLUTIONS):
         return grouped(size, kept, teacher.groups, student.groups, chosen.pick)
     if path.rpartition(".")[2] == "out_proj":
@@ -139,6 +143,19 @@ def _index(
         along_heads = heads(*widths, *chosen.pick_heads(path))
         return _attention(tensor, size, kept, along_heads, teacher.embed_dim, chosen)
     return plain(size, kept, chosen.pick)
+
+
+def _projection(side: Side, size: Size, kept: Size, num_heads: int, kept_heads: int, chosen: Scores) -> Index:
+    """The index into a linear layer with heads along its rows, or along the columns of its weight."""
+    picks = [chosen.pick(*pair) for pair in zip(size, kept, strict=True)]
+    axis = 0 if side == "rows" else 1
+    if axis < len(picks):
+        if size[axis] % num_heads or kept[axis] % kept_heads:
+            raise MisfitError(
+                f"{size[axis]} rows of heads are not divided by {num_heads}, or {kept[axis]} by {kept_heads}"
+            )
+        picks[axis] = heads(size[axis], kept[axis], num_heads, kept_heads)
+    return outer(picks)
 
 
 def _attention(tensor: str, size: Size, kept: Size, along_heads: Tensor, width: int, chosen: Scores) -> Index:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from distill.batch import Batch
-from distill.heads import Conv1x1, Linear, Regressor
+from distill.heads import Conv1x1, Grid, Linear, Regressor
 from distill.losses import HiddenState, Hint
 from distill.losses.kinds import HonoursMask, Loss
 from distill.match.candidates import Candidate
@@ -23,7 +23,7 @@ class Joining:
     parameters: of the head. reason: why no head can join them; empty where they can be joined.
     """
 
-    head: Conv1x1 | Linear | Regressor | None = None
+    head: Conv1x1 | Grid | Linear | Regressor | None = None
     parameters: int = 0
     reason: str = ""
 
@@ -41,7 +41,7 @@ class Joining:
         """
         if not self.possible:
             return _IMPOSSIBLE
-        return _RESIZING if isinstance(self.head, Regressor) else 0.0
+        return _RESIZING if isinstance(self.head, Regressor | Grid) else 0.0
 
     @property
     def written(self) -> str:
@@ -57,20 +57,22 @@ def join(student: Candidate, teacher: Candidate) -> Joining:
     """The head for two taps, or why there is none.
 
     Maps (C, H, W) of one size take `Conv1x1`, of other sizes `Regressor`, without its ReLU where the teacher's values
-    go below zero; embeddings (D) and tokens (T, D) of one length take `Linear`.
+    go below zero; embeddings (D) and tokens (T, D) of one length take `Linear`; what else lies on a grid, as a vision
+    transformer's tokens do, takes `Grid`.
     """
     if student.shape == teacher.shape:
         return Joining()
     forms = len(student.shape), len(teacher.shape)
     if forms == (3, 3) and student.shape[1:] == teacher.shape[1:]:
         return _sized(Conv1x1(), student, teacher)
-    if forms == (3, 3):
-        return _sized(Regressor(relu=teacher.nonnegative), student, teacher)
     if forms == (1, 1) or (forms == (2, 2) and student.shape[0] == teacher.shape[0]):
         return _sized(Linear(), student, teacher)
-    if forms == (2, 2):
-        return Joining(reason=f"tokens of different length: {student.shape[0]} and {teacher.shape[0]}")
-    return Joining(reason=f"no head joins {_form(student)} and {_form(teacher)}")
+    if 1 in forms or not set(forms) <= {2, 3}:
+        return Joining(reason=f"no head joins {_form(student)} and {_form(teacher)}")
+    if forms == (3, 3) and (joining := _sized(Regressor(relu=teacher.nonnegative), student, teacher)).possible:
+        return joining
+    joining = _sized(Grid(), student, teacher)
+    return joining if joining.possible else Joining(reason=f"no grid joins {_form(student)} and {_form(teacher)}")
 
 
 def loss_for(features: Candidate, mask: Tensor | None) -> Loss:
@@ -94,13 +96,13 @@ def refusal(loss: Loss, features: Candidate, mask: Tensor | None) -> str:
     return ""
 
 
-def _sized(head: Conv1x1 | Linear | Regressor, student: Candidate, teacher: Candidate) -> Joining:
+def _sized(head: Conv1x1 | Grid | Linear | Regressor, student: Candidate, teacher: Candidate) -> Joining:
     try:
         with torch.device("meta"):  # neither memory nor random numbers
             module = head(torch.Size((2, *student.shape)), torch.Size((2, *teacher.shape)))
     except ValueError as error:
-        assert isinstance(head, Regressor), error
-        return Joining(reason="the student's map is smaller, but not half the teacher's")
+        assert isinstance(head, Regressor | Grid), error
+        return Joining(reason=str(error).partition(". ")[0])
     return Joining(head, sum(parameter.numel() for parameter in module.parameters()))
 
 

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
+from distill.heads import Grid
 from distill.losses.kinds import Loss
 from distill.match.candidates import Candidate, candidates, few_of
 from distill.match.joining import Joining, join, loss_for, refusal
@@ -186,7 +187,7 @@ def match(
     cut = "" if same_tokens(ours, theirs) else "the two models cut a text into other tokens"
     joinings = [
         [
-            _joined(one, other, reason or cut * (len(other.shape) > 1))
+            _joined(one, other, reason or cut * (len(other.shape) > 1), of_texts=mask is not None)
             for other, reason in zip(teachers, reasons, strict=True)
         ]
         for one in students
@@ -206,9 +207,11 @@ def match(
     return Match(rule, pairs, found)
 
 
-def _joined(student: Candidate, teacher: Candidate, reason: str) -> Joining:
+def _joined(student: Candidate, teacher: Candidate, reason: str, *, of_texts: bool = False) -> Joining:
     """The head that joins the two, if neither a head nor a reason is in the way."""
     joining = join(student, teacher)
+    if of_texts and isinstance(joining.head, Grid):
+        joining = Joining(reason="the words of a text lie on no grid")
     return Joining(reason=reason) if joining.possible and reason else joining
 
 

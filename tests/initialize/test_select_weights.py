@@ -303,3 +303,26 @@ def test_too_little_is_refused_before_anything_is_written():
 def test_a_minimum_that_is_no_share_is_refused():
     with pytest.raises(ValueError, match="minimum is a share"):
         SelectWeights(minimum=2.0)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_transformers_attention_keeps_heads_whole(kind: str) -> None:
+    """Of 4 heads of 4 the student keeps 2 of 4: the first and the last, so rows 0..3 and 12..15; channels are even."""
+    tiny = pytest.importorskip("tests.tiny_bert")
+    make = {"bert": tiny.bert, "distilbert": tiny.distilbert}[kind]
+    teacher, student = tiny.spread(make(2, 16, 4), 3), make(2, 8, 2)
+    assert SelectWeights()(teacher, student).share > 0.9
+    names = {
+        "bert": ("bert.encoder.layer.1.attention.self.query", "bert.encoder.layer.1.attention.output.dense"),
+        "distilbert": (
+            "distilbert.transformer.layer.1.attention.q_lin",
+            "distilbert.transformer.layer.1.attention.out_lin",
+        ),
+    }
+    along_heads, channels = torch.tensor([0, 1, 2, 3, 12, 13, 14, 15]), torch.tensor([0, 2, 4, 6, 9, 11, 13, 15])
+    query, output = (teacher.get_submodule(name) for name in names[kind])
+    kept_query, kept_output = (student.get_submodule(name) for name in names[kind])
+    assert torch.equal(kept_query.weight, query.weight[along_heads[:, None], channels])
+    assert torch.equal(kept_query.bias, query.bias[along_heads])
+    assert torch.equal(kept_output.weight, output.weight[channels[:, None], along_heads])
+    assert torch.equal(kept_output.bias, output.bias[channels])
