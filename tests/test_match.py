@@ -142,8 +142,9 @@ def test_with_an_arrow_for_every_tap_the_pairs_are_the_best_of_trying_all(
 
 @pytest.mark.parametrize("arrows", [1, 2, 3, 5])
 def test_fewer_arrows_are_some_of_all_one_in_each_equal_share(arrows: int) -> None:
-    values = table(6, 9, 4)
+    values = [[value + (s == t) for t, value in enumerate(row)] for s, row in enumerate(table(6, 9, 4))]
     every, found = pairs_of("auto", values, 6), pairs_of("auto", values, arrows)
+    assert every == tuple((s, s) for s in range(6))
     shares = [-(-r * 6 // arrows) for r in range(arrows + 1)]
     assert [sum(pair in every[a:b] for pair in found) for a, b in itertools.pairwise(shares)] == [1] * arrows
 
@@ -155,6 +156,15 @@ def test_a_share_gives_the_pair_that_stands_out_and_not_the_most_alike_one() -> 
     assert pairs_of("auto", values, 1) == ((2, 2),)
     values[2][2] = 0.4  # it still stands out, but hardly resembles anything
     assert pairs_of("auto", values, 1) == ((0, 0),)
+
+
+def test_equal_numbers_of_taps_are_not_forced_beside_each_other() -> None:
+    """The student's second tap is its first once more, so the teacher's second is left out: 0.9 is far below 0.99.
+
+    Of the three pairs that are left the first share has two, of which the second stands out by 0.2.
+    """
+    values = [[1.0, 0.9, 0.5, 0.4], [0.99, 0.9, 0.5, 0.4], [0.5, 0.6, 0.9, 0.7], [0.4, 0.5, 0.7, 0.95]]
+    assert pairs_of("auto", values, 2) == ((2, 2), (3, 3))
 
 
 def test_taps_that_no_head_joins_take_no_part_where_there_are_others() -> None:

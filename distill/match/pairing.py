@@ -1,7 +1,7 @@
 """Which tap of the student meets which tap of the teacher: the best pairs in order, or pairs by a rule."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 
 from distill.matching import RULES, Rule
 from distill.messages import nearest
@@ -10,6 +10,8 @@ Pairs = tuple[tuple[int, int], ...]
 Table = Sequence[Sequence[float]]
 
 _SPREAD = 1e-6
+# How far below the most alike pair of its row or of its column a pair may be, and still be taken for aligned.
+_NEAR = 0.02
 
 
 def pairs_of(
@@ -20,13 +22,14 @@ def pairs_of(
     similarity: of each tap of the student (a row) with each tap of the teacher (a column), both in the order of the
     forward pass. costs: what a pair's similarity must make up for, of the same size; nothing where it is None.
 
-    "auto": first all taps are put beside each other, with the largest sum of similarity less cost (dynamic
-        programming); then these pairs are cut into `arrows` equal shares, in order, and each share gives the one that
-        stands out most, by how far it is above all others of its row and its column, among those at least half as
-        alike as the most alike of the share. Without the shares all arrows would gather in the first layers, which are
-        alike in most networks; and the most alike pair of a share is often one of many that are nearly as alike, among
-        which a wrong one is easily taken. Between equal pairs, to about 1e-6, it takes those that lie most evenly in
-        both models.
+    "auto": first the taps are put beside each other by dynamic programming, each pair worth its similarity less cost,
+        measured from the best of its row and of its column: what is more than 0.02 below it is left out, and where too
+        few are left the pairs of the largest sum are taken. Then these pairs are cut into `arrows` equal shares, in
+        order, and each share gives the one that stands out most, by how far it is above all others of its row and its
+        column, among those at least half as alike as the most alike of the share. Without the shares all arrows would
+        gather in the first layers, which are alike in most networks; and the most alike pair of a share is often one of
+        many that are nearly as alike, among which a wrong one is easily taken. Between equal pairs, to about 1e-6, it
+        takes those that lie most evenly in both models.
     "uniform": the ends of equal shares of both models, the last tap with the last: g(m) = m · N / M as in TinyBERT
         (Jiao et al., 2020, arXiv:1909.10351).
     "last": the last taps of both, in order; "skip": every n-th tap of both, counted from the first with whole n: both
@@ -55,15 +58,10 @@ def _worth(similarity: Table, costs: Table) -> Table:
 
 
 def _standing_out(similarity: Table, worth: Table, arrows: int) -> Pairs:
-    """Of each of `arrows` equal shares of all pairs in order, the one that is most above the others it was chosen from.
-
-    Not all taps are paired where that took a pair that no similarity makes up for.
-    """
+    """Of each of `arrows` equal shares of the aligned pairs, the one that is most above the others of its taps."""
     students, teachers = len(worth), len(worth[0])
-    most = min(students, teachers)
-    every = (_best(worth, total) for total in range(most, arrows, -1))
-    pairs = next((found for found in every if all(worth[s][t] > -1 for s, t in found)), None)
-    if pairs is None:
+    pairs = _aligned(worth)
+    if len(pairs) <= arrows:
         return _best(worth, arrows)
     ends = [0, *(end + 1 for end in _uniform(len(pairs), arrows))]
     chosen = []
@@ -78,6 +76,24 @@ def _standing_out(similarity: Table, worth: Table, arrows: int) -> Pairs:
         }
         chosen.append(max(margins, key=margins.__getitem__))
     return tuple(chosen)
+
+
+def _aligned(worth: Table) -> Pairs:
+    """As many pairs in order as are near the best of their row and their column; none that no head joins."""
+    students, teachers = len(worth), len(worth[0])
+    rows, columns = [max(row) for row in worth], [max(column) for column in zip(*worth, strict=True)]
+    sums = [[0.0] * (teachers + 1) for _ in range(students + 1)]
+    for s, t in product(range(students), range(teachers)):
+        met = sums[s][t] + _NEAR + worth[s][t] - max(rows[s], columns[t]) if worth[s][t] > -1 else 0.0
+        sums[s + 1][t + 1] = max(sums[s][t + 1], sums[s + 1][t], met)
+    pairs, s, t = [], students, teachers
+    while s and t:
+        if sums[s][t] in (sums[s - 1][t], sums[s][t - 1]):
+            s, t = (s - 1, t) if sums[s][t] == sums[s - 1][t] else (s, t - 1)
+        else:
+            s, t = s - 1, t - 1
+            pairs.append((s, t))
+    return tuple(reversed(pairs))
 
 
 def _margin(similarity: Table, pair: tuple[int, int]) -> float:
