@@ -186,7 +186,8 @@ def main() -> None:
     name = "sentiment_quality" if text else "quality" if options.losses is None else "losses_quality"
     out = options.out or Path(__file__).parent / "results" / f"{name}.json"
     start = time.perf_counter()
-    setting = {name: str(value) for name, value in vars(options).items() if name not in ("root", "out")}
+    without = ("root", "out", *(("subset", "teacher_epochs") if text else ()))
+    setting = {name: str(value) for name, value in vars(options).items() if name not in without}
     if not text and options.losses is None:
         teacher, students = run(options)
         found = {
