@@ -45,7 +45,7 @@ class Pair:
 
 PAIRS = {
     pair.name: pair
-    for pair in (Pair("resnet56", "resnet20", 10_000, 12, 5), Pair("resnet32x4", "resnet8x4", 4_000, 6, 3))
+    for pair in (Pair("resnet56", "resnet20", 10_000, 12, 5), Pair("resnet32x4", "resnet8x4", 4_000, 6, 2))
 }
 
 

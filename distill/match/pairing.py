@@ -69,7 +69,7 @@ def _standing_out(similarity: Table, worth: Table, arrows: int) -> Pairs:
         share = pairs[first:end]
         alike = max(similarity[s][t] for s, t in share)
         margins = {
-            (s, t): _margin(similarity, (s, t))
+            (s, t): _margin(worth, (s, t))
             - _SPREAD * (_uneven(s + 1, students, number, arrows) + _uneven(t + 1, teachers, number, arrows))
             for s, t in share
             if similarity[s][t] >= alike / 2
@@ -96,12 +96,12 @@ def _aligned(worth: Table) -> Pairs:
     return tuple(reversed(pairs))
 
 
-def _margin(similarity: Table, pair: tuple[int, int]) -> float:
-    """How far the similarity of a pair is above that of the best other one in its row and its column."""
+def _margin(worth: Table, pair: tuple[int, int]) -> float:
+    """How far a pair is above the best other one in its row and its column."""
     s, t = pair
-    others = [value for column, value in enumerate(similarity[s]) if column != t]
-    others += [row[t] for number, row in enumerate(similarity) if number != s]
-    return similarity[s][t] - max(others, default=0.0)
+    others = [value for column, value in enumerate(worth[s]) if column != t]
+    others += [row[t] for number, row in enumerate(worth) if number != s]
+    return worth[s][t] - max(others, default=0.0)
 
 
 def _best(worth: Table, arrows: int) -> Pairs:
