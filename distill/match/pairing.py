@@ -23,13 +23,13 @@ def pairs_of(
     forward pass. costs: what a pair's similarity must make up for, of the same size; nothing where it is None.
 
     "auto": first the taps are put beside each other by dynamic programming, each pair worth its similarity less cost,
-        measured from the best of its row and of its column: what is more than 0.02 below it is left out, and where too
-        few are left the pairs of the largest sum are taken. Then these pairs are cut into `arrows` equal shares, in
-        order, and each share gives the one that stands out most, by how far it is above all others of its row and its
-        column, among those at least half as alike as the most alike of the share. Without the shares all arrows would
-        gather in the first layers, which are alike in most networks; and the most alike pair of a share is often one of
-        many that are nearly as alike, among which a wrong one is easily taken. Between equal pairs, to about 1e-6, it
-        takes those that lie most evenly in both models.
+        measured from the best of its row and of its column: what is more than 0.02 below it is left out. Where too few
+        are left, as between models that know nothing, all taps are paired, with the largest sum. Then these pairs are
+        cut into `arrows` equal shares, in order, and each share gives the one that stands out most, by how far its
+        worth is above all others of its row and its column, among those at least half as alike as the most alike of the
+        share. Without the shares all arrows would gather in the first layers, which are alike in most networks; and the
+        most alike pair of a share is often one of many that are nearly as alike, among which a wrong one is easily
+        taken. Between equal pairs, to about 1e-6, it takes those that lie most evenly in both models.
     "uniform": the ends of equal shares of both models, the last tap with the last: g(m) = m · N / M as in TinyBERT
         (Jiao et al., 2020, arXiv:1909.10351).
     "last": the last taps of both, in order; "skip": every n-th tap of both, counted from the first with whole n: both
@@ -62,6 +62,9 @@ def _standing_out(similarity: Table, worth: Table, arrows: int) -> Pairs:
     students, teachers = len(worth), len(worth[0])
     pairs = _aligned(worth)
     if len(pairs) <= arrows:
+        every = (_best(worth, total) for total in range(min(students, teachers), arrows, -1))
+        pairs = next((found for found in every if all(worth[s][t] > -1 for s, t in found)), ())
+    if not pairs:
         return _best(worth, arrows)
     ends = [0, *(end + 1 for end in _uniform(len(pairs), arrows))]
     chosen = []
