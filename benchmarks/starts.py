@@ -11,11 +11,11 @@ goes on where it stopped.
 import argparse
 import json
 import statistics
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quality import commit
 from rich.console import Console
 from rich.table import Table
 
@@ -115,11 +115,6 @@ def show(name: str, found: dict[str, Any]) -> None:
         epochs = " ".join(f"{100 * statistics.mean(each):.0f}" for each in zip(*row["validation"], strict=True))
         table.add_row(start, f"{100 * statistics.mean(row['test']):.1f} ± {100 * spread[0]:.1f}", gain, epochs)
     Console().print(table)
-
-
-def commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 def main() -> None:
