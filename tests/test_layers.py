@@ -7,6 +7,7 @@ ROOT = Path(__file__).parent.parent / "distill"
 
 FLOORS = {
     "batch": 0, "numerics": 0, "view": 0, "clock": 0, "bar": 0, "journal": 0, "messages": 0, "picture": 0,
+    "attention": 0,
     "tokenize": 1,
     "losses": 2, "heads": 2, "taps": 2, "models": 2, "metrics": 2, "measure": 2, "data": 2, "initialize": 2,
     "similarity": 2,

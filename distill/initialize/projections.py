@@ -4,9 +4,11 @@
 """
 
 from collections.abc import Mapping
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 from torch import nn
+
+from distill.attention import num_heads
 
 Modules = Mapping[str, nn.Module]
 Side = Literal["rows", "columns"]
@@ -20,17 +22,6 @@ _LAYERS = (
 # Where BERT and its like have theirs: beside the attention module.
 _BESIDE = ".output.dense"
 _INSIDE = (".self", ".attention")
-
-
-class _Config(Protocol):
-    num_attention_heads: int
-
-
-@runtime_checkable
-class _Configured(Protocol):
-    """A transformers model, or a part of one that knows its settings."""
-
-    config: _Config
 
 
 def heads_of(path: str, modules: Modules) -> tuple[Side, int] | None:
@@ -56,10 +47,5 @@ def _has(path: str, names: tuple[str, ...], modules: Modules) -> bool:
 
 
 def _with_heads(side: Side, path: str, modules: Modules) -> tuple[Side, int] | None:
-    """With the number of the nearest config, from here up to the whole model."""
-    parts = path.split(".")
-    for end in range(len(parts), -1, -1):
-        module = modules[".".join(parts[:end])]
-        if isinstance(module, _Configured):
-            return side, int(module.config.num_attention_heads)
-    return None
+    heads = num_heads(path, modules)
+    return None if heads is None else (side, heads)

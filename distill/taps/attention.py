@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 from einops import rearrange
 from torch import Tensor, nn
 
+from distill.attention import num_heads
 from distill.messages import nearest
 from distill.taps.outputs import TapError
 
@@ -20,15 +21,7 @@ _QUERY_AND_KEY = (("query", "key"), ("q_lin", "k_lin"))  # BERT, RoBERTa and the
 
 
 class _Config(Protocol):
-    num_attention_heads: int
     _attn_implementation: str
-
-
-@runtime_checkable
-class _Configured(Protocol):
-    """A transformers model, or a part of one that knows its settings."""
-
-    config: _Config
 
 
 @runtime_checkable
@@ -72,7 +65,7 @@ def score_places(path: str, modules: Mapping[str, nn.Module]) -> tuple[str, str,
             f"Module '{path}' has no query and key of its own, so it has no scores. "
             f"Nearest: {nearest(f'{path}:{SCORES}', [f'{name}:{SCORES}' for name in attentions])}."
         )
-    heads = _heads(path, modules)
+    heads = num_heads(path, modules)
     widths = [len(modules[f"{path}.{name}"].get_parameter("weight")) for name in names]
     if heads is None or widths[0] != widths[1] or widths[0] % heads:
         raise TapError(
@@ -109,16 +102,6 @@ def attend_eagerly(model: nn.Module, taps: Iterable[str]) -> str | None:
         f"{type(attending).__name__} attends eagerly now, which is slower: tap '{wanted[0]}' reads probabilities, "
         f"and fused attention gives none. '{wanted[0].partition(':')[0]}:{SCORES}' reads the scores without."
     )
-
-
-def _heads(path: str, modules: Mapping[str, nn.Module]) -> int | None:
-    """The nearest config's, from the attention module up to the whole model."""
-    parts = path.split(".")
-    for end in range(len(parts), -1, -1):
-        module = modules[".".join(parts[:end])]
-        if isinstance(module, _Configured):
-            return int(module.config.num_attention_heads)
-    return None
 
 
 def _described(heads: int | None) -> str:
