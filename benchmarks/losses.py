@@ -84,6 +84,7 @@ def cases(size: int) -> dict[str, Case]:
     found = {name: case(vars(losses)[name](), kind) for kind, names in of_kind.items() for name in names.split()}
     several_logits = Batch(hard.inputs, torch.rand(size, CLASSES).round(), hard.index)
     found["BinaryCrossEntropy"] = case(losses.BinaryCrossEntropy(), "logits", batch=several_logits)
+    found["Asymmetric"] = case(losses.Asymmetric(), "logits", batch=several_logits)
     found["LabelEmbedding"] = case(losses.LabelEmbedding(), "labels", batch=several)
     found["VID"] = Case(
         losses.VID(), (leaf(size, 256, 8, 8), torch.full((256, 1, 1), 5.0)), torch.randn(size, 256, 8, 8), hard

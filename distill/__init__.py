@@ -3,8 +3,10 @@
 from distill.batch import Batch as Batch
 from distill.cli import main as main
 from distill.data import Arrays as Arrays
+from distill.data import ChestXray as ChestXray
 from distill.data import Cifar10 as Cifar10
 from distill.data import Cifar100 as Cifar100
+from distill.data import Coco as Coco
 from distill.data import Corpus as Corpus
 from distill.data import Digits as Digits
 from distill.data import HubText as HubText
@@ -13,6 +15,7 @@ from distill.data import ImageNet as ImageNet
 from distill.data import Imdb as Imdb
 from distill.data import Mix as Mix
 from distill.data import Pets as Pets
+from distill.data import Phantoms as Phantoms
 from distill.data import Reviews as Reviews
 from distill.data import Sst2 as Sst2
 from distill.data import TextTable as TextTable
@@ -44,6 +47,7 @@ from distill.losses import NST as NST
 from distill.losses import OFA as OFA
 from distill.losses import PKT as PKT
 from distill.losses import VID as VID
+from distill.losses import Asymmetric as Asymmetric
 from distill.losses import AttentionRelation as AttentionRelation
 from distill.losses import AttentionScores as AttentionScores
 from distill.losses import AttentionTransfer as AttentionTransfer

@@ -56,7 +56,8 @@ class Bar:
             self._loss, self._rate = f"loss {loss:.4f}", f"{line['examples_per_second']:.0f}/s"
         quality = line.get("validation")
         if isinstance(quality, Mapping):
-            self._validation = f"validation {quality['accuracy']:.4f}"
+            name = "auroc" if "auroc" in quality else "accuracy"
+            self._validation = f"validation {quality[name]:.4f}"
         status = " · ".join(part for part in (self._loss, self._validation, self._rate) if part)
         self._progress.update(self._task, status=status)
         due = self._total * (self._printed + 1) // _LOG_LINES

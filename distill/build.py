@@ -4,6 +4,7 @@ import fnmatch
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from distill.batch import Batch
 from distill.data import Batches, Corpus, Examples, MaskedTexts, TextExamples
-from distill.losses import CrossEntropy, MaskedLanguageModel
+from distill.losses import BinaryCrossEntropy, CrossEntropy, MaskedLanguageModel
 from distill.losses.kinds import Task
 from distill.messages import nearest
 from distill.optimize import optimizer_of, start_of
@@ -52,18 +53,26 @@ def main_arm(recipe: Recipe) -> str:
     return "plain" if recipe.teacher is None else "transferred"
 
 
-def arm_recipe(recipe: Recipe, arm: str) -> Recipe:
+def arm_folder(folder: Path, recipe: Recipe, arm: str, seed: int) -> Path:
+    """Where an arm's student is kept in a run's folder: the run's own of its first seed in the folder itself."""
+    return folder if (arm, seed) == (main_arm(recipe), recipe.seed) else folder / "arms" / f"{arm}-{seed}"
+
+
+def arm_recipe(recipe: Recipe, arm: str, *, several: bool = False) -> Recipe:
     """The recipe of one arm: as it is, or as a control under the same budget.
 
     Controls learn from the labels alone. The weights of a stage's label terms are scaled to a sum of one, since beside
     a teacher they are often small; a stage without label terms gets those of the other stages, or cross-entropy where
     there are none. What a stage freezes, trains slowly by depth or draws back to its start came from the teacher, so a
     student without its weights trains all of it alike.
+
+    several: whether an example of the data has several labels.
     """
     if arm == main_arm(recipe):
         return replace(recipe, controls=())
     task = {name: term for stage in recipe.all_stages() for name, term in _task_terms(stage.plan).items()}
-    task = task or {"task": Term(MaskedLanguageModel() if isinstance(recipe.data, Corpus) else CrossEntropy())}
+    usual = BinaryCrossEntropy() if several else CrossEntropy()
+    task = task or {"task": Term(MaskedLanguageModel() if isinstance(recipe.data, Corpus) else usual)}
     keeps = arm == "initialized" or recipe.initialize is None or recipe.student.weights is not None
     stages = tuple(_control_stage(stage, task, arm, keeps) for stage in recipe.all_stages())
     first = {"plan": stages[0].plan, "layer_decay": stages[0].layer_decay, "decay_to_start": stages[0].decay_to_start}

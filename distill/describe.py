@@ -33,9 +33,11 @@ def describe(parts: Parts, accelerator: Accelerator) -> str:
     recipe, splits = parts.recipe, parts.splits
     out.print(
         f"Run {escape(recipe.name)}: {type(recipe.data).__name__}, "
-        f"{'hidden tokens' if parts.masked else f'{len(splits.classes)} classes'}, "
+        f"{_answers(parts)}, "
         f"{len(splits.train)} training, {len(splits.validation)} validation and {len(splits.test)} test examples"
     )
+    if isinstance(splits, Splits) and splits.origin:
+        out.print(escape(splits.origin))
     out.print(_models(parts))
     for note in parts.notes:
         out.print(f"Note: {escape(note)}")
@@ -54,6 +56,12 @@ def describe(parts: Parts, accelerator: Accelerator) -> str:
     )
     assert isinstance(out.file, io.StringIO)
     return out.file.getvalue()
+
+
+def _answers(parts: Parts) -> str:
+    if parts.masked:
+        return "hidden tokens"
+    return f"{len(parts.splits.classes)} {'labels, several an example' if parts.several else 'classes'}"
 
 
 def _models(parts: Parts) -> Table:

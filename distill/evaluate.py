@@ -19,14 +19,22 @@ from distill.taps import Tapped
 
 @dataclass(frozen=True)
 class Predictions:
-    """Logits (N, K) in float32 and labels of a whole split, in the order of the data set, on the CPU."""
+    """Logits (N, K) in float32 and labels of a whole split, in the order of the data set, on the CPU.
+
+    labels: int (N,), or float (N, K) where an example has several labels, NaN unknown.
+    """
 
     logits: Tensor
     labels: Tensor
 
+    @property
+    def several(self) -> bool:
+        """Whether an example may have several labels."""
+        return self.labels.is_floating_point()
+
     def quality(self) -> dict[str, float]:
-        """See `metrics.quality`."""
-        return metrics.quality(self.logits, self.labels)
+        """See `metrics.quality`, or `metrics.label_quality` for several labels."""
+        return (metrics.label_quality if self.several else metrics.quality)(self.logits, self.labels)
 
 
 @dataclass(frozen=True)

@@ -27,23 +27,26 @@ _STUDENT = "student.model."
 
 @dataclass(frozen=True)
 class Best:
-    """The epoch of a stage whose weights are kept, with its validation quality."""
+    """The epoch of a stage whose weights are kept, with its validation quality.
+
+    headline: the accuracy, or the mean AUROC where an example has several labels.
+    """
 
     epoch: int
     step: int
-    accuracy: float
+    headline: float
     nll: float
 
-    def beats(self, other: "Best | None", *, by: Literal["accuracy", "nll"] = "accuracy") -> bool:
+    def beats(self, other: "Best | None", *, by: Literal["headline", "nll"] = "headline") -> bool:
         """Whether this epoch is to be kept: it is better by the one that decides, or as good and better by the other.
 
-        Accuracy is better when higher, the negative log-likelihood when lower.
+        The headline is better when higher, the negative log-likelihood when lower.
         """
         if other is None:
             return True
         if by == "nll":
-            return (-self.nll, self.accuracy) > (-other.nll, other.accuracy)
-        return (self.accuracy, -self.nll) > (other.accuracy, -other.nll)
+            return (-self.nll, self.headline) > (-other.nll, other.headline)
+        return (self.headline, -self.nll) > (other.headline, -other.nll)
 
 
 @dataclass(frozen=True)
@@ -187,8 +190,8 @@ class _StageRun:
                 f"The student's loss on the validation examples is {quality['nll']} at step {trainer.steps}."
             )
         self._log({"step": trainer.steps, "epoch": epoch + 1, "validation": quality})
-        found = Best(epoch, trainer.steps, quality["accuracy"], quality["nll"])
-        better = found.beats(progress.best, by="nll" if self.parts.masked else "accuracy")
+        found = Best(epoch, trainer.steps, quality[self.parts.headline], quality["nll"])
+        better = found.beats(progress.best, by="nll" if self.parts.masked else "headline")
         best = found if not self._answers or better else progress.best
         assert best is not None
         after = Progress(progress.stage, epoch, trainer.steps, progress.epochs + 1, best, seconds)

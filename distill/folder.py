@@ -30,7 +30,7 @@ def check_folder(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool)
         )
     try:
         before = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}). Change --name, or start anew with --overwrite.") from error
     if changed := _changed(before, json.loads(to_json(recipe))):
         raise ValueError(

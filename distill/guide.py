@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distill import losses
-from distill.losses.kinds import Coupled
+from distill.losses.kinds import Coupled, Task
 from distill.messages import nearest
 
 _KINDS = {
@@ -112,7 +112,7 @@ def _entry(kind: type) -> Entry:
     ]
     return Entry(
         name=kind.__name__,
-        kind=_kind_of(module),
+        kind=_kind_of(kind, module),
         gives=own.partition("\n")[0],
         needs=_of(kind.__name__, "Needs", text),
         paper=_paper(kind.__name__, text),
@@ -125,7 +125,9 @@ def _entry(kind: type) -> Entry:
     )
 
 
-def _kind_of(module: ModuleType) -> str:
+def _kind_of(kind: type, module: ModuleType) -> str:
+    if issubclass(kind, Task):
+        return "task"
     return next(part for part in reversed(module.__name__.split(".")) if part in _KINDS)
 
 

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from torch import nn
 
-from distill import metrics
+from distill.answers import Answers
 from distill.batch import Batch
 from distill.data import Splits, TextSplits
-from distill.evaluate import Predictions
+from distill.labelled import Labelled
 from distill.measure import file_size, latency, machine, multiply_adds, parameters, versions, weight_bytes
 from distill.prepare import Parts, cost_batch
 from distill.recipe import to_json
@@ -23,39 +23,30 @@ from distill.view import Sees, View
 _BATCH = 32
 
 
-@dataclass(frozen=True)
-class TeacherAnswers:
-    """What the teacher says about the validation and the test examples."""
-
-    validation: Predictions
-    test: Predictions
-
-
 def report_of(
     parts: Parts,
     outcomes: Sequence[Outcome],
-    answers: TeacherAnswers | None,
+    answers: Answers | None,
     accelerator: Accelerator,
     folder: Path,
     started: str,
+    labelled: Labelled | None = None,
 ) -> Report:
     """The report of a run whose students are trained; measures what both models cost.
 
-    parts: of the run itself. folder: where its student was saved. started: ISO 8601.
+    parts: of the run itself. answers: the teacher's. folder: where its student was saved. started: ISO 8601.
+    labelled: what there is to say label by label; None where an example has one class.
     """
     recipe = parts.recipe
     teacher = None
     if answers is not None:
-        teacher = {
-            "test": metrics.quality(answers.test.logits, answers.test.labels),
-            "validation": metrics.quality(answers.validation.logits, answers.validation.labels),
-        }
+        teacher = {"test": answers.test.quality(), "validation": answers.validation.quality()}
     sample = cost_batch(parts.splits, _BATCH)
     return Report(
         name=recipe.name,
         recipe=json.loads(to_json(recipe)),
         seeds=tuple(range(recipe.seed, recipe.seed + recipe.repeats)),
-        headline="accuracy",
+        headline=parts.headline,
         has_teacher=parts.teacher is not None,
         teacher=teacher,
         outcomes=tuple(outcomes),
@@ -69,8 +60,11 @@ def report_of(
         versions=versions(),
         machine=machine(),
         started=started,
-        notes=parts.notes,
+        notes=(*parts.notes, *(labelled.notes if labelled is not None else ())),
         chosen_on="validation",
+        origin=parts.splits.origin if isinstance(parts.splits, Splits) else "",
+        by_label=None if labelled is None else labelled.by_label,
+        pictures=() if labelled is None else labelled.pictures,
     )
 
 
@@ -98,6 +92,7 @@ def student_config(parts: Parts) -> dict[str, Any]:
         "num_classes": len(parts.splits.classes),
         "in_channels": splits.train[(0, 0)].image.shape[0] if isinstance(splits, Splits) else None,
         "classes": list(parts.splits.classes),
+        "several": parts.several,
         "view": asdict(view) if isinstance(view, View) else None,
         "max_length": splits.max_length if isinstance(splits, TextSplits) else None,
         "vocab_size": splits.tokenizer("student").size if isinstance(splits, TextSplits) else None,

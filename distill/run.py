@@ -11,14 +11,15 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
-from distill import metrics
+from distill.answers import Answers, at_chance, compare, read_answers, save_answers
 from distill.bar import Bar
-from distill.build import answering, arm_recipe, evaluation_loader, main_arm, make_accelerator
+from distill.build import answering, arm_folder, arm_recipe, evaluation_loader, main_arm, make_accelerator
 from distill.data import Splits, TextSplits
 from distill.describe import describe
 from distill.evaluate import Guesses, Predictions, evaluate, guess
 from distill.fit import fit_arm
 from distill.folder import check_folder, open_folder, write_whole
+from distill.labelled import label_by_label
 from distill.matched import RECORD, choose_layers, tables, to_text
 from distill.matching import Matching
 from distill.models import save_student
@@ -29,7 +30,7 @@ from distill.recipe import Recipe
 from distill.report import Outcome, Report, markdown, render, start_sentence
 from distill.report import from_json as report_from_json
 from distill.report import to_json as report_to_json
-from distill.result import TeacherAnswers, report_of, student_config
+from distill.result import report_of, student_config
 from distill.view import Sees
 
 
@@ -75,13 +76,22 @@ def train(recipe: Recipe, options: Options, console: Console) -> Report:
             write_whole(folder / RECORD, to_text(matches))
     accelerator.wait_for_everyone()
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-    outcomes = []
+    outcomes: list[Outcome] = []
+    given: dict[str, list[Answers]] = {}
     for seed in range(first, first + recipe.repeats):
         splits = parts.splits if seed == first else load_splits(recipe, seed, options.root)
         for arm in (main, *recipe.controls):
-            place = folder if (arm, seed) == (main, first) else folder / "arms" / f"{arm}-{seed}"
-            outcomes.append(_arm(parts.recipe, arm, splits, seed, place, accelerator, answers, options, console))
-    report = report_of(replace(parts, recipe=recipe), outcomes, answers, accelerator, folder, started)
+            place = arm_folder(folder, recipe, arm, seed)
+            outcome, of_arm = _arm(parts.recipe, arm, splits, seed, place, accelerator, answers, options, console)
+            outcomes.append(outcome)
+            if of_arm is not None:
+                given.setdefault(arm, []).append(of_arm)
+    whole = replace(parts, recipe=recipe)
+    labelled = None
+    if given and accelerator.is_main_process:
+        labelled = label_by_label(whole, given, answers, folder, accelerator.device, console)
+    accelerator.wait_for_everyone()
+    report = report_of(whole, outcomes, answers, accelerator, folder, started, labelled)
     if accelerator.is_main_process:
         write_whole(folder / "report.md", markdown(report))
         write_whole(folder / "report.json", report_to_json(report))
@@ -112,7 +122,9 @@ def plan(recipe: Recipe, options: Options, console: Console, matching: Matching 
     console.print(describe(parts, accelerator) + tables(matches), markup=False, highlight=False, soft_wrap=True)
     if parts.coverage is not None:
         quality = _start_quality(parts, accelerator)
-        console.print(start_sentence(quality, main_arm(recipe), recipe.seed), markup=False, highlight=False)
+        console.print(
+            start_sentence(quality, parts.headline, main_arm(recipe), recipe.seed), markup=False, highlight=False
+        )
         console.print(parts.coverage.table())
     if matching is not None:
         propose(parts, accelerator, matching, options.root / recipe.name, console)
@@ -125,49 +137,65 @@ def _arm(
     seed: int,
     folder: Path,
     accelerator: Accelerator,
-    answers: TeacherAnswers | None,
+    teacher: Answers | None,
     options: Options,
     console: Console,
-) -> Outcome:
+) -> tuple[Outcome, Answers | None]:
+    """The outcome, and the student's answers where an example has several labels."""
     result = folder / "result.json"
+    several = isinstance(splits, Splits) and splits.several
     if options.resume and result.exists():
-        return _read_outcome(json.loads(result.read_text()))
-    parts = prepare(arm_recipe(recipe, arm), splits, seed, options.root)
+        answers = _kept_answers(folder, splits)
+        return _read_outcome(json.loads(result.read_text())), answers
+    parts = prepare(arm_recipe(recipe, arm, several=several), splits, seed, options.root)
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
     start = _start_quality(parts, accelerator)
     if parts.coverage is not None:
-        console.print(start_sentence(start, arm, seed), markup=False, highlight=False)
+        console.print(start_sentence(start, parts.headline, arm, seed), markup=False, highlight=False)
     with Bar(console, f"{recipe.name} · {arm} · seed {seed}", shows=accelerator.is_main_process) as bar:
         progress = fit_arm(parts, folder, accelerator, seed=seed, resume=options.resume, bar=bar, start_quality=start)
     test = _answers(parts, parts.student, parts.student_view, accelerator, "test")
     validation = _answers(parts, parts.student, parts.student_view, accelerator, "validation")
-    classes = test if isinstance(test, Predictions) else None
-    teacher = None if answers is None else answers.test.logits
+    answers = None
+    if isinstance(test, Predictions) and isinstance(validation, Predictions):
+        answers = Answers(validation, test)
+    agreement, divergence = (None, None) if answers is None or teacher is None else compare(answers, teacher)
     assert progress.best is not None
     outcome = Outcome(
         arm=arm,
         seed=seed,
         test=test.quality(),
         validation=validation.quality(),
-        agreement=None if classes is None or teacher is None else metrics.agreement(classes.logits, teacher),
-        divergence=None if classes is None or teacher is None else metrics.divergence(classes.logits, teacher),
+        agreement=agreement,
+        divergence=divergence,
         epochs=progress.epochs,
         steps=progress.step,
         best_epoch=progress.best.epoch + 1,
         seconds=progress.seconds,
         start=start,
         # The hidden tokens of one text are no independent draws, so no interval over them is given.
-        correct=None if classes is None else tuple((classes.logits.argmax(1) == classes.labels).tolist()),
+        correct=None
+        if several or answers is None
+        else tuple((answers.test.logits.argmax(1) == answers.test.labels).tolist()),
     )
     if accelerator.is_main_process:
         save_student(folder / "student", parts.student, student_config(parts))
         if isinstance(parts.splits, TextSplits):
             parts.splits.tokenizer("student").save(folder / "student")
+        if several and answers is not None:
+            save_answers(folder, answers)
         write_whole(result, json.dumps(asdict(outcome)))
     accelerator.wait_for_everyone()
-    return outcome
+    return outcome, answers if several else None
+
+
+def _kept_answers(folder: Path, splits: Splits | TextSplits) -> Answers | None:
+    """What a student said before the run was stopped, where an example has several labels."""
+    if not (isinstance(splits, Splits) and splits.several):
+        return None
+    return read_answers(folder, splits.validation.labels, splits.test.labels)
 
 
 def _start_quality(parts: Parts, accelerator: Accelerator) -> dict[str, float]:
@@ -178,7 +206,7 @@ def _start_quality(parts: Parts, accelerator: Accelerator) -> dict[str, float]:
     return answers.quality()
 
 
-def _teacher_answers(parts: Parts, accelerator: Accelerator) -> TeacherAnswers | None:
+def _teacher_answers(parts: Parts, accelerator: Accelerator) -> Answers | None:
     if parts.teacher is None or not parts.comparable:
         return None
     parts.teacher.eval()
@@ -186,7 +214,7 @@ def _teacher_answers(parts: Parts, accelerator: Accelerator) -> TeacherAnswers |
         _answers(parts, parts.teacher, parts.teacher_view, accelerator, split) for split in ("validation", "test")
     )
     assert isinstance(validation, Predictions) and isinstance(test, Predictions)
-    return TeacherAnswers(validation, test)
+    return Answers(validation, test)
 
 
 def _answers(parts: Parts, model: nn.Module, view: Sees, accelerator: Accelerator, split: str) -> Predictions | Guesses:
@@ -195,12 +223,13 @@ def _answers(parts: Parts, model: nn.Module, view: Sees, accelerator: Accelerato
 
 
 def _refuse_chance(parts: Parts, predictions: Predictions) -> None:
-    accuracy = metrics.accuracy(predictions.logits, predictions.labels)
-    if not metrics.above_chance(accuracy, predictions.labels):
+    cases = parts.splits.validation.cases if isinstance(parts.splits, Splits) else None
+    if at_chance(predictions, cases):
+        quality = predictions.quality()[parts.headline]
+        found = f"has a mean AUROC of {quality:.3f} on" if parts.several else f"is right on {quality:.1%} of"
         assert parts.recipe.teacher is not None
         raise ValueError(
-            f"Teacher {parts.recipe.teacher.source} is right on {accuracy:.1%} of the validation examples, which is "
-            f"chance. "
+            f"Teacher {parts.recipe.teacher.source} {found} the validation examples, which is chance. "
             "Check its weights, classes and view; --allow-chance-teacher trains from it all the same."
         )
 

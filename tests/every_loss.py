@@ -20,6 +20,7 @@ from distill import (
     SGD,
     VID,
     Arrays,
+    Asymmetric,
     AttentionRelation,
     AttentionScores,
     AttentionTransfer,
@@ -181,6 +182,7 @@ QKV = ("query", "key", "value")
 CASES: Mapping[str, Case] = {
     "CrossEntropy": Case({"term": Term(CrossEntropy())}),
     "BinaryCrossEntropy": Case({"term": Term(BinaryCrossEntropy())}, mix=HALF),
+    "Asymmetric": Case({"term": Term(Asymmetric())}, mix=HALF),
     **{type(loss).__name__: Case({"term": Term(loss)}) for loss in (KD(), ReverseKD(), LogitMSE(), DKD(), NKD())},
     **{type(loss).__name__: Case({"term": Term(loss)}) for loss in (DIST(), MultiLabelKD(), OFA())},
     "KD standardized": Case({"term": Term(KD(standardize=True))}),

@@ -315,7 +315,7 @@ class Judge:
 
     def evaluate(self, model: Tapped, loader: Iterator[Batch], accelerator: Accelerator) -> Predictions:
         self.judged.append({name: tensor.clone() for name, tensor in model.model.state_dict().items()})
-        return Predictions(torch.empty(0, 3), torch.empty(0))
+        return Predictions(torch.empty(0, 3), torch.empty(0, dtype=torch.long))
 
     def quality(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         accuracy, nll = next(self._left)

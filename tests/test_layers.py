@@ -14,12 +14,14 @@ FLOORS = {
     "pair": 3, "weighting": 3, "guide": 3, "matching": 3,
     "plan": 4,
     "match": 5, "recipe": 5, "trainer": 5, "evaluate": 5, "checkpoint": 5, "terms": 5, "start": 5,
-    "prepare": 6, "folder": 6, "optimize": 6,
+    "looks": 5,
+    "prepare": 6, "folder": 6, "optimize": 6, "answers": 6,
     "build": 7, "report": 7, "matched": 7,
-    "fit": 8, "describe": 8,
-    "result": 9, "propose": 9,
-    "run": 10,
-    "cli": 11, "__main__": 12, "__init__": 12,
+    "fit": 8, "describe": 8, "by_label": 8,
+    "labelled": 9, "propose": 9,
+    "result": 10,
+    "run": 11,
+    "cli": 12, "__main__": 13, "__init__": 13,
 }  # fmt: skip
 
 

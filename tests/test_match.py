@@ -495,7 +495,7 @@ def test_without_matplotlib_the_extra_is_named_before_anything_is_done(
     plan: Callable[[str], int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: Callable[[str], object] = lambda name: None  # noqa: E731
-    monkeypatch.setattr("distill.picture.find_spec", found)
+    monkeypatch.setattr("distill.picture.figure.find_spec", found)
     assert plan("--match") == 2
     captured = capsys.readouterr()
     assert "pip install 'distill[report]'" in captured.err and captured.out == ""

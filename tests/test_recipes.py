@@ -8,8 +8,24 @@ import torch
 from torch import nn
 
 from distill.batch import Batch
-from distill.data import Cifar10, Cifar100, Corpus, Data, Digits, Imdb, Pets, Reviews, Sst2, TextSettings, TextTable
-from distill.models import load_model
+from distill.data import (
+    ChestXray,
+    Cifar10,
+    Cifar100,
+    Coco,
+    Corpus,
+    Data,
+    Digits,
+    Imdb,
+    Pets,
+    Phantoms,
+    Reviews,
+    Sst2,
+    TextSettings,
+    TextTable,
+)
+from distill.data.phantoms import PHANTOM_LABELS
+from distill.models import Loaded, load_model
 from distill.models.cifar import resnet8x4
 from distill.pair import Teacher, answers_of
 from distill.plan import connect
@@ -40,8 +56,10 @@ def crop(data: Data) -> tuple[int, int, int]:
             return (1, 8, 8)
         case Cifar10() | Cifar100():
             return (3, 32, 32)
-        case Pets():
+        case Pets() | Coco():
             return (3, data.size, data.size)
+        case ChestXray() | Phantoms():
+            return (1, data.size, data.size)
     raise AssertionError(f"Say here what {type(data).__name__} gives.")
 
 
@@ -57,6 +75,12 @@ def num_classes(data: Data) -> int:
             return 100
         case Pets():
             return {"breed": 37, "species": 2}[data.by]
+        case ChestXray():
+            return len(data.labels)
+        case Phantoms():
+            return len(PHANTOM_LABELS)
+        case Coco():
+            return 80
     raise AssertionError(f"Say here how many classes {type(data).__name__} has.")
 
 
@@ -82,14 +106,19 @@ def fresh_of_texts(model: Model, classes: int) -> nn.Module:
     return made.model
 
 
-def fresh(model: Model, classes: int, channels: int) -> nn.Module:
+def several(data: Data) -> bool:
+    """Whether an example has several labels."""
+    return isinstance(data, ChestXray | Coco | Phantoms)
+
+
+def fresh(model: Model, classes: int, channels: int) -> Loaded:
     """The model without its weights, which would have to be trained or downloaded."""
     if model.is_onnx:
         pytest.importorskip("onnxruntime")
-        return load_model(model.source, num_classes=classes).model
+        return load_model(model.source, num_classes=classes)
     return load_model(
         model.source, num_classes=classes, in_channels=channels, arguments=model.arguments, trust=model.trust
-    ).model
+    )
 
 
 @pytest.fixture
@@ -123,6 +152,12 @@ def test_the_recipes_are_found() -> None:
         "weibo.py",
         "sst2_bilstm.py",
         "wikipedia_general.py",
+        "phantoms_teacher.py",
+        "phantoms.py",
+        "chestxray14_teacher.py",
+        "chestxray14.py",
+        "chestxray14_xrv.py",
+        "coco.py",
     } <= {file.name for file in FILES}
 
 
@@ -197,17 +232,18 @@ def test_the_taps_of_a_recipe_meet(recipe: Recipe, onnx_file: None) -> None:
     generator = torch.Generator().manual_seed(0)
     sample = Batch(
         torch.randint(0, 256, (3, channels, height, width), generator=generator, dtype=torch.uint8),
-        torch.arange(3) % classes,
+        torch.eye(classes)[:3] if several(recipe.data) else torch.arange(3) % classes,
         torch.arange(3),
     )
     of_data = View(mean=(0.5,) * channels, std=(0.25,) * channels)
-    student_view = (recipe.student.view or of_data).module()
-    teacher_view = ((recipe.teacher and recipe.teacher.view) or of_data).module()
-    student = fresh(recipe.student, classes, channels)
-    teacher = None
+    loaded = fresh(recipe.student, classes, channels)
+    student, student_view = loaded.model, (recipe.student.view or loaded.view or of_data).module()
+    teacher, teacher_view = None, of_data.module()
     if recipe.teacher is not None:
-        outside = recipe.teacher.weights is not None and not recipe.teacher.weights.startswith("runs/")
-        teacher = fresh(recipe.teacher, IMAGENET_CLASSES if outside else classes, channels)
+        weights, radiographs = recipe.teacher.weights, recipe.teacher.source.startswith("xrv:")
+        outside = weights is not None and not weights.startswith("runs/") and not radiographs
+        loaded = fresh(recipe.teacher, IMAGENET_CLASSES if outside else classes, channels)
+        teacher, teacher_view = loaded.model, (recipe.teacher.view or loaded.view or of_data).module()
         logits = Teacher(teacher, ["logits"], view=teacher_view)(sample.inputs)["logits"]
         assert logits.shape == (3, IMAGENET_CLASSES if outside else classes)
         if recipe.initialize is not None:

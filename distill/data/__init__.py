@@ -8,8 +8,12 @@ from distill.data.augment import RandomResizedCrop as RandomResizedCrop
 from distill.data.augment import Resize as Resize
 from distill.data.augment import Transform as Transform
 from distill.data.batches import Batches as Batches
+from distill.data.cases import Box as Box
+from distill.data.cases import Cases as Cases
+from distill.data.chest_xray import ChestXray as ChestXray
 from distill.data.cifar import Cifar10 as Cifar10
 from distill.data.cifar import Cifar100 as Cifar100
+from distill.data.coco import Coco as Coco
 from distill.data.corpus import Corpus as Corpus
 from distill.data.digits import Digits as Digits
 from distill.data.examples import Data as Data
@@ -27,6 +31,7 @@ from distill.data.imdb import Imdb as Imdb
 from distill.data.masked_texts import MaskedTexts as MaskedTexts
 from distill.data.mix import Mix as Mix
 from distill.data.pets import Pets as Pets
+from distill.data.phantoms import Phantoms as Phantoms
 from distill.data.reviews import Reviews as Reviews
 from distill.data.sst2 import Sst2 as Sst2
 from distill.data.text_table import TextTable as TextTable

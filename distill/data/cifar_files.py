@@ -16,6 +16,7 @@ from torchvision.io import ImageReadMode, decode_image
 from distill.data.folders import inside
 from distill.data.images import UnreadableImageError, in_threads
 from distill.data.split import check_labels
+from distill.data.text_files import read_text
 
 
 def _dtype(kind: str, align: int, copy: int) -> np.dtype[Any]:
@@ -113,7 +114,9 @@ def _read_pickles(place: Path, train: Sequence[str], test: str, *, meta: str, cl
         for name in files:
             entry = _unpickle(place, name)
             data, of_file = entry.get("data"), entry.get(labels)
-            if not (isinstance(of_file, list) and all(isinstance(label, int) for label in of_file)):
+            if not (
+                isinstance(of_file, list) and all(isinstance(label, int) and abs(label) < 2**31 for label in of_file)
+            ):
                 raise ValueError(f"{place / name} has no list of class numbers under {labels!r}.")
             if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape == (len(of_file), 3072)):
                 raise ValueError(f"{place / name} does not hold 'data' of 3072 bytes for each of its {labels!r}.")
@@ -140,7 +143,7 @@ def _unpickle(place: Path, name: str) -> dict[str, Any]:
 
 
 def _read_binary(place: Path, train: Sequence[str], test: str, *, classes: str, label_bytes: int) -> Cifar:
-    names = tuple(_present(place, classes).read_text(encoding="utf-8").split())
+    names = tuple(read_text(_present(place, classes)).split())
 
     def stored(files: Sequence[str]) -> Stored:
         blocks = []
@@ -191,7 +194,7 @@ def _read_parquet(folder: Path) -> Cifar:
             classes = tuple(str(one) for one in features["label"]["names"])
             encoded = table["image"].combine_chunks().field("bytes")
             numbers = torch.from_numpy(table["label"].to_numpy().astype(np.int64, casting="safe"))
-        except (ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+        except (ArrowException, OSError, LookupError, TypeError, ValueError, RecursionError) as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise ValueError(f"{path} is not parquet with images, labels and class names ({reason}).") from error
         check_labels(numbers, len(classes), str(path))

@@ -10,9 +10,10 @@ from torch.utils.data import Dataset
 
 from distill.batch import Batch
 from distill.data.augment import Transform
+from distill.data.cases import Cases
 from distill.data.draws import drawn_from
 from distill.data.mix import Mix
-from distill.data.split import check_classes, check_labels
+from distill.data.split import check_classes, check_labels, check_several
 from distill.data.texts import TextSplits
 from distill.view import View
 
@@ -26,10 +27,15 @@ class Images(Protocol):
 
 
 class Part(NamedTuple):
-    """What a split is made of: images, and a class number for each, int64 (N,)."""
+    """What a split is made of: images, and the labels of each.
+
+    labels: a class number, int64 (N,); or several labels, float32 (N, K), 1 where one holds, 0 where not, NaN unknown.
+    cases: what else is known of the examples; None where nothing is.
+    """
 
     images: Images
     labels: Tensor
+    cases: Cases | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Example:
     """One example of a split.
 
     image: (C, H, W), uint8, or float in [0, 1] where examples are mixed.
-    label: class number, int64 (), or float (K,) where examples are mixed.
+    label: class number, int64 (), or float (K,) where examples are mixed or have several labels.
     index: its number in the split.
     """
 
@@ -64,6 +70,7 @@ class Examples(Dataset[Example]):
     ) -> None:
         self.images = part.images
         self.labels = part.labels
+        self.cases = part.cases
         self.num_classes = num_classes
         self.transforms = tuple(transforms)
         self.seed = seed
@@ -85,7 +92,7 @@ class Examples(Dataset[Example]):
         height, width = image.shape[-2:]
         blend = self.mix.draw(self.seed, epoch, index, num_examples=len(self), height=height, width=width)
         other = image if blend.partner == index else self.crop(epoch, blend.partner)
-        soft = blend.labels(int(label), int(self.labels[blend.partner]), self.num_classes)
+        soft = blend.labels(label, self.labels[blend.partner], self.num_classes)
         return Example(blend.images(image, other), soft, index)
 
     def crop(self, epoch: int, index: int) -> Tensor:
@@ -112,9 +119,10 @@ def collate(examples: Sequence[Example]) -> Batch:
 class Splits:
     """A data set, cut: examples to train on, to choose by, and to report on once.
 
-    classes: the names, in the order of the class numbers.
+    classes: the names, in the order of the class numbers, or of the labels where an example has several.
     view: the data's own statistics, for models that bring none.
     notes: what was counted on the way and a reader of the results should know, a sentence each.
+    origin: what the images are, where every page and picture that shows them must say so; empty else.
     """
 
     train: Examples
@@ -123,6 +131,12 @@ class Splits:
     classes: tuple[str, ...]
     view: View
     notes: tuple[str, ...] = ()
+    origin: str = ""
+
+    @property
+    def several(self) -> bool:
+        """Whether an example may have several labels, or none."""
+        return self.train.labels.is_floating_point()
 
     @property
     def collate(self) -> Callable[[Sequence[Any]], Batch]:
@@ -153,19 +167,28 @@ def make_splits(
     mix: Mix | None = None,
     augment: Sequence[Transform] = (),
     prepare: Sequence[Transform] = (),
+    notes: Sequence[str] = (),
+    origin: str = "",
 ) -> Splits:
     """The splits of a data set out of its parts.
 
     augment: transforms of training images; prepare: of validation and test images, without chance.
 
     Raises:
-        ValueError: a split without examples, labels that name no class, or a class without training examples.
+        ValueError: a split without examples, labels that name no class, or a class without training examples; of
+            several labels, a split in which no label can be judged.
     """
+    several = train.labels.is_floating_point()
+    notes = tuple(notes)
     for name, part in (("train", train), ("validation", validation), ("test", test)):
         if len(part.images) != len(part.labels):
             raise ValueError(f"The {name} split has {len(part.images)} images and {len(part.labels)} labels.")
-        check_labels(part.labels, len(classes), f"The {name} split")
-    check_classes(train.labels, classes)
+        if several:
+            notes += check_several(part.labels, classes, name)
+        else:
+            check_labels(part.labels, len(classes), f"The {name} split")
+    if not several:
+        check_classes(train.labels, classes)
     num_classes = len(classes)
     return Splits(
         train=Examples(train, num_classes=num_classes, transforms=augment, seed=seed, mix=mix),
@@ -173,4 +196,6 @@ def make_splits(
         test=Examples(test, num_classes=num_classes, transforms=prepare, seed=seed),
         classes=tuple(classes),
         view=view,
+        notes=notes,
+        origin=origin,
     )

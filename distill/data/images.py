@@ -3,6 +3,8 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,24 +36,50 @@ def decode(path: Path) -> npt.NDArray[np.uint8]:
     return np.array(_read(path, whole=True), dtype=np.uint8)
 
 
-def _read(path: Path, *, whole: bool) -> Image.Image:
-    """The image in RGB; where not `whole`, a JPEG at an eighth of its sides, whose file is still read to its end."""
+def decode_grey(path: Path, size: int) -> npt.NDArray[np.uint8]:
+    """The whole image in grey at size x size pixels, uint8 (size, size), bilinear with antialiasing; else as `decode`.
+
+    An image that is not square is stretched to one.
+    """
+    grey = _read(path, whole=True, mode="L").resize((size, size), Image.Resampling.BILINEAR)
+    return np.array(grey, dtype=np.uint8)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels, of which the file's header alone is read.
+
+    Raises:
+        UnreadableImageError: no image.
+    """
+    with _named(path), Image.open(path) as image:
+        return image.width, image.height
+
+
+def _read(path: Path, *, whole: bool, mode: str = "RGB") -> Image.Image:
+    """The image in the mode; where not `whole`, a JPEG at an eighth of its sides, with its file read to its end."""
+    with _named(path), Image.open(path) as image:
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit is not None and image.width * image.height > limit:
+            raise ValueError(f"{image.width}x{image.height} is more than the {limit} pixels that Pillow allows")
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"more than 8 bits a channel (mode {image.mode}), convert it to 8 bits")
+        if not whole:
+            image.draft(None, (1, 1))
+        image.load()
+        opaque: Image.Image = image.convert("RGBA") if "transparency" in image.info else image
+        return opaque.convert(mode)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with the image is an error that names it."""
     try:
-        with Image.open(path) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and image.width * image.height > limit:
-                raise ValueError(f"{image.width}x{image.height} is more than the {limit} pixels that Pillow allows")
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"more than 8 bits a channel (mode {image.mode})")
-            if not whole:
-                image.draft(None, (1, 1))
-            image.load()
-            opaque: Image.Image = image.convert("RGBA") if "transparency" in image.info else image
-            return opaque.convert("RGB")
+        yield
     # Pillow answers a damaged file with OSError, SyntaxError, struct.error and others, each format with its own.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImageError(f"Cannot read image {path}: {reason}.") from error
+        name = str(path) if str(path).isprintable() else repr(str(path))
+        raise UnreadableImageError(f"Cannot read image {name}: {reason.rstrip('.')}.") from error
 
 
 class Files:
@@ -85,24 +113,55 @@ class Files:
         return os.fsdecode(self._block[start : int(self._ends[index])])
 
 
+@dataclass(frozen=True, eq=False)
+class GreyFiles:
+    """Image files decoded in grey at size x size pixels: uint8 (1, size, size), the whole image whatever its shape."""
+
+    files: Files
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int, /) -> Tensor:
+        return torch.from_numpy(decode_grey(self.path(index), self.size))[None]
+
+    @property
+    def root(self) -> Path:
+        """The folder that the files lie under."""
+        return self.files.root
+
+    def path(self, index: int) -> Path:
+        """Where the file lies."""
+        return self.files.path(index)
+
+    def rows(self, which: Tensor) -> "GreyFiles":
+        """The chosen files only, in the order asked for."""
+        return GreyFiles(self.files.rows(which), self.size)
+
+
 def image_names(root: Path, folder: Path) -> Iterator[str]:
     """Names under `root` of the image files in and below `folder`, sorted within each; hidden ones are passed over.
 
     Raises:
         ValueError: a link that leads out of `root`, or a link to a folder.
     """
+    prefix = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        path = folder / entry.name
         if entry.name.startswith("."):
             continue
-        if entry.is_symlink() and inside(root, path).is_dir():
+        if entry.is_symlink() and inside(root, folder / entry.name).is_dir():
+            link = folder / entry.name
             raise ValueError(
-                f"{path} is a link to a folder, so its images may count twice. Put the folder itself there."
+                f"{link} is a link to a folder, so its images may count twice. Put the folder itself there."
             )
         if entry.is_dir():
-            yield from image_names(root, path)
-        elif path.suffix.lower() in SUFFIXES:
-            yield str(path.relative_to(root))
+            yield from image_names(root, folder / entry.name)
+            continue
+        # A path object for each of a hundred thousand files would take most of the time.
+        _, dot, ending = entry.name.rpartition(".")
+        if dot + ending.lower() in SUFFIXES:
+            yield prefix + entry.name
 
 
 def unreadable(files: Files) -> dict[int, str]:

@@ -31,11 +31,16 @@ class Blend:
         mixed[:, top:bottom, left:right] = other[:, top:bottom, left:right]
         return mixed.div_(255)
 
-    def labels(self, own: int, other: int, num_classes: int) -> Tensor:
-        """Soft label, float (num_classes,), whose entries sum to 1."""
+    def labels(self, own: Tensor, other: Tensor, num_classes: int) -> Tensor:
+        """Soft label, float (num_classes,), out of two class numbers, int (), or out of two rows of labels.
+
+        Out of class numbers its entries sum to 1. A label that one of the two does not know is unknown, NaN.
+        """
+        if own.is_floating_point():
+            return own if self.share == 1 else self.share * own + (1 - self.share) * other
         soft = [0.0] * num_classes
-        soft[own] += self.share
-        soft[other] += 1 - self.share
+        soft[int(own)] += self.share
+        soft[int(other)] += 1 - self.share
         return torch.tensor(soft)
 
 

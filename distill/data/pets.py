@@ -1,5 +1,6 @@
 """Oxford-IIIT Pet: photographs of 37 breeds of cats and dogs, as torchvision lays them out."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,9 @@ from distill.data.images import Files
 from distill.data.mix import Mix
 from distill.data.photos import Listing, Photos
 from distill.data.split import check_share
+from distill.data.text_files import read_text
+
+_BREED = re.compile(r"0*[1-9][0-9]{0,2}")
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,14 @@ def read_list(root: Path, split: str) -> list[Line]:
     if not path.is_file():
         raise ValueError(f"{path} is missing. Pets reads images/ and annotations/ as torchvision downloads them.")
     lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, text in enumerate(read_text(path).splitlines(), start=1):
         if not text.strip() or text.startswith("#"):
             continue
         match text.split():
-            case [name, breed, species, _] if breed.isdecimal() and int(breed) > 0 and species in ("1", "2"):
+            case [name, breed, species, _] if _BREED.fullmatch(breed) and species in ("1", "2"):
                 lines.append(Line(name, int(breed) - 1, int(species) - 1))
             case _:
-                raise ValueError(f"{path}, line {number}: expected 'NAME_1 breed species number', got {text!r}.")
+                raise ValueError(f"{path}, line {number}: expected 'NAME_1 breed species number', got {text[:80]!r}.")
         image = inside(root, root / "images" / f"{lines[-1].name}.jpg")
         if not image.is_file():
             raise ValueError(f"{path}, line {number}: there is no image {image}.")

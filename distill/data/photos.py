@@ -11,7 +11,7 @@ from distill.data.augment import CenterCrop, Flip, RandomResizedCrop, Resize, ch
 from distill.data.examples import Part, Splits, make_splits
 from distill.data.images import Files, unreadable
 from distill.data.mix import Mix
-from distill.data.split import check_labels, cut
+from distill.data.split import check_labels, check_several, cut
 from distill.view import View
 
 IMAGENET_VIEW = View(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -19,7 +19,7 @@ IMAGENET_VIEW = View(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Listing:
-    """Image files with a class number each, int64 (N,)."""
+    """Image files with a class number each, int64 (N,), or several labels each, float32 (N, K)."""
 
     files: Files
     labels: Tensor
@@ -71,7 +71,10 @@ class Photos:
         Raises:
             ValueError: no examples, or an unreadable image, which is named.
         """
-        check_labels(listing.labels, len(classes), f"The {split} split in {listing.files.root}")
+        if listing.labels.is_floating_point():
+            check_several(listing.labels, classes, split)
+        else:
+            check_labels(listing.labels, len(classes), f"The {split} split in {listing.files.root}")
         broken = unreadable(listing.files) if self.verify else {}
         if not broken:
             return listing

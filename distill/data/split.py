@@ -31,6 +31,35 @@ def check_classes(labels: Tensor, classes: Sequence[str]) -> None:
         raise ValueError(f"No training example of class {', '.join(empty)}. Add some, or leave the class out.")
 
 
+def check_several(labels: Tensor, classes: Sequence[str], split: str) -> tuple[str, ...]:
+    """Refuses rows of several labels, float (N, K), from which nothing could be learned or judged.
+
+    Returns a note of the labels that have one class only in the split, if any: those have no AUROC.
+    """
+    if len(labels) == 0:
+        raise ValueError(f"The {split} split has no examples.")
+    if labels.ndim != 2 or labels.shape[1] != len(classes):
+        raise ValueError(
+            f"The {split} split has labels {tuple(labels.shape)} for {len(classes)} names. Give a row of them an image."
+        )
+    known = ~labels.isnan()
+    if not bool(((labels == 0) | (labels == 1) | ~known).all()):
+        raise ValueError(f"The {split} split has labels that are neither 1, 0 nor NaN (unknown).")
+    one_sided = ((labels == 1).sum(0) == 0) | ((labels == 0).sum(0) == 0)
+    if bool(one_sided.all()):
+        raise ValueError(
+            f"In the {split} split no label has both a positive and a negative example, so nothing can be judged. "
+            "Take more images."
+        )
+    if not bool(one_sided.any()):
+        return ()
+    names = [f"{classes[label]} ({int((labels[:, label] == 1).sum())} positive)" for label in one_sided.nonzero()[:, 0]]
+    can_not = "learned" if split == "train" else "judged"
+    return (
+        f"In the {split} split these labels have examples of one side only and can't be {can_not}: {', '.join(names)}.",
+    )
+
+
 def cut(labels: Tensor, size: int, *, seed: int, name: str) -> tuple[Tensor, Tensor]:
     """Rows that stay and `size` rows that are cut out, both ascending, drawn by the seed class by class.
 

@@ -34,7 +34,7 @@ def check_encoding(name: str, encoding: str) -> None:
     """Refuses an encoding that Python does not have, or that does not give text."""
     try:
         "a".encode(encoding)
-    except (LookupError, UnicodeError):
+    except (LookupError, ValueError):
         raise ValueError(
             f"{name}={encoding!r} is no encoding of text. Write 'utf-8-sig', 'gb18030' or another name of Python's."
         ) from None

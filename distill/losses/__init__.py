@@ -1,5 +1,6 @@
 """The losses, one file a paper: each takes (student, teacher, batch) and gives one number for each example."""
 
+from distill.losses.asymmetric import Asymmetric as Asymmetric
 from distill.losses.hints.attention_transfer import AttentionTransfer as AttentionTransfer
 from distill.losses.hints.channel import ChannelKD as ChannelKD
 from distill.losses.hints.cosine import CosineHint as CosineHint

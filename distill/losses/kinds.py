@@ -27,6 +27,10 @@ class Task:
     """Marks a loss against the labels alone: the teacher's tensor is ignored and may be None."""
 
 
+class Exclusive:
+    """Marks a loss that reads logits as classes of which an example has one: it is wrong where it may have several."""
+
+
 class HonoursMask:
     """Marks a loss in which what `batch.mask` leaves out has no influence, or whose tensors have no such positions.
 

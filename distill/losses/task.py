@@ -28,6 +28,7 @@ MaskedLanguageModel: weight 1, with 15 % of the tokens masked; 2 beside 5 for so
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ from torch.nn import functional as F
 
 from distill.batch import Batch
 from distill.losses.checks import check_positive, is_tensor, shape_of
-from distill.losses.kinds import HonoursMask, Task
+from distill.losses.kinds import Exclusive, HonoursMask, Task
 from distill.numerics import widen
 
 NOT_MASKED = -100
@@ -53,7 +54,7 @@ def cross_entropy(logits_BK: Tensor, labels: Tensor, *, label_smoothing: float =
 
 
 @dataclass(frozen=True)
-class CrossEntropy(Task):
+class CrossEntropy(Task, Exclusive):
     """Cross-entropy of the student's logits (B, K) against `batch.labels`: int (B,), or soft labels float (B, K).
 
     An example with the label −1, of which the class is unknown, has loss 0; it may still learn from a teacher.
@@ -106,15 +107,16 @@ class BinaryCrossEntropy(Task):
     A label that is NaN is unknown and does not count: the loss is the mean over the example's own known labels, and 0
     where it has none.
 
-    positive_weight: factor of the positive part where positives are rare, one number or one for each label; None for 1.
+    positive_weight: factor of the positive part where positives are rare, one number or one for each label; None for
+        1. "balanced" in a recipe is negatives over positives of each label among the training examples.
 
     Raises: ValueError where logits, labels and weights do not meet.
     """
 
-    positive_weight: float | tuple[float, ...] | None = None
+    positive_weight: float | tuple[float, ...] | Literal["balanced"] | None = None
 
     def __post_init__(self) -> None:
-        if self.positive_weight is None:
+        if self.positive_weight is None or isinstance(self.positive_weight, str):
             return
         weights = self.positive_weight if isinstance(self.positive_weight, tuple) else (self.positive_weight,)
         if not weights:
@@ -134,6 +136,11 @@ class BinaryCrossEntropy(Task):
             raise ValueError(
                 f"BinaryCrossEntropy takes one positive_weight or one for each label, got {len(weights)} of them and "
                 f"logits {shape_of(student)}. Give as many as there are labels."
+            )
+        if isinstance(weights, str):
+            raise ValueError(
+                f"BinaryCrossEntropy(positive_weight={weights!r}) is worked out from a recipe's training examples. "
+                "Outside of one give the numbers."
             )
         positive_weight = None if weights is None else widen(student).new_tensor(weights)
         return binary_cross_entropy(student, labels, positive_weight=positive_weight)

@@ -1,6 +1,7 @@
 """The small networks of the distillation literature, for images such as CIFAR's: `distill.models.cifar:NAME`.
 
-Every factory takes `num_classes` and `in_channels`; the ResNets also `width`, the channels of their stem.
+Every factory takes `num_classes` and `in_channels`; the ResNets also `width`, the channels of their stem, and
+`stem_stride`, 2 for images of 64 pixels.
 """
 
 from distill.models.cifar_mobilenet import mobilenetv2 as mobilenetv2

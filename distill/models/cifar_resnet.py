@@ -42,14 +42,18 @@ class ResNet(nn.Module):
 
     depth: 6n + 2, for n blocks in each stage.
     widths: channels of the stem and of the three stages.
+    stem_stride: of the first convolution; 2 for images of 64 pixels, of which the last stage then sees 8x8 positions.
     """
 
-    def __init__(self, depth: int, widths: Sequence[int], num_classes: int, in_channels: int) -> None:
+    def __init__(
+        self, depth: int, widths: Sequence[int], num_classes: int, in_channels: int, stem_stride: int = 1
+    ) -> None:
         super().__init__()
-        check_counts(f"resnet{depth}", num_classes=num_classes, in_channels=in_channels, width=min(widths))
+        counts = {"num_classes": num_classes, "in_channels": in_channels, "width": min(widths)}
+        check_counts(f"resnet{depth}", **counts, stem_stride=stem_stride)
         assert (depth - 2) % 6 == 0
         blocks = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, widths[0], 3, stride=stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU()
         (stem, first), (_, second), (_, third) = pairwise(widths)
@@ -68,57 +72,57 @@ class ResNet(nn.Module):
         return logits
 
 
-def resnet8(num_classes: int, in_channels: int = 3, width: int = 16) -> ResNet:
+def resnet8(num_classes: int, in_channels: int = 3, width: int = 16, stem_stride: int = 1) -> ResNet:
     """A ResNet of 8 layers; `width` channels in the stem and the first stage."""
-    return _narrow(8, num_classes, in_channels, width)
+    return _narrow(8, num_classes, in_channels, width, stem_stride)
 
 
-def resnet14(num_classes: int, in_channels: int = 3, width: int = 16) -> ResNet:
+def resnet14(num_classes: int, in_channels: int = 3, width: int = 16, stem_stride: int = 1) -> ResNet:
     """A ResNet of 14 layers; `width` channels in the stem and the first stage."""
-    return _narrow(14, num_classes, in_channels, width)
+    return _narrow(14, num_classes, in_channels, width, stem_stride)
 
 
-def resnet20(num_classes: int, in_channels: int = 3, width: int = 16) -> ResNet:
+def resnet20(num_classes: int, in_channels: int = 3, width: int = 16, stem_stride: int = 1) -> ResNet:
     """A ResNet of 20 layers; `width` channels in the stem and the first stage."""
-    return _narrow(20, num_classes, in_channels, width)
+    return _narrow(20, num_classes, in_channels, width, stem_stride)
 
 
-def resnet32(num_classes: int, in_channels: int = 3, width: int = 16) -> ResNet:
+def resnet32(num_classes: int, in_channels: int = 3, width: int = 16, stem_stride: int = 1) -> ResNet:
     """A ResNet of 32 layers; `width` channels in the stem and the first stage."""
-    return _narrow(32, num_classes, in_channels, width)
+    return _narrow(32, num_classes, in_channels, width, stem_stride)
 
 
-def resnet44(num_classes: int, in_channels: int = 3, width: int = 16) -> ResNet:
+def resnet44(num_classes: int, in_channels: int = 3, width: int = 16, stem_stride: int = 1) -> ResNet:
     """A ResNet of 44 layers; `width` channels in the stem and the first stage."""
-    return _narrow(44, num_classes, in_channels, width)
+    return _narrow(44, num_classes, in_channels, width, stem_stride)
 
 
-def resnet56(num_classes: int, in_channels: int = 3, width: int = 16) -> ResNet:
+def resnet56(num_classes: int, in_channels: int = 3, width: int = 16, stem_stride: int = 1) -> ResNet:
     """A ResNet of 56 layers; `width` channels in the stem and the first stage."""
-    return _narrow(56, num_classes, in_channels, width)
+    return _narrow(56, num_classes, in_channels, width, stem_stride)
 
 
-def resnet110(num_classes: int, in_channels: int = 3, width: int = 16) -> ResNet:
+def resnet110(num_classes: int, in_channels: int = 3, width: int = 16, stem_stride: int = 1) -> ResNet:
     """A ResNet of 110 layers; `width` channels in the stem and the first stage."""
-    return _narrow(110, num_classes, in_channels, width)
+    return _narrow(110, num_classes, in_channels, width, stem_stride)
 
 
-def resnet8x4(num_classes: int, in_channels: int = 3, width: int = 32) -> ResNet:
+def resnet8x4(num_classes: int, in_channels: int = 3, width: int = 32, stem_stride: int = 1) -> ResNet:
     """A ResNet of 8 layers, four times as wide; `width` channels in the stem, twice as many in the first stage."""
-    return _wide(8, num_classes, in_channels, width)
+    return _wide(8, num_classes, in_channels, width, stem_stride)
 
 
-def resnet32x4(num_classes: int, in_channels: int = 3, width: int = 32) -> ResNet:
+def resnet32x4(num_classes: int, in_channels: int = 3, width: int = 32, stem_stride: int = 1) -> ResNet:
     """A ResNet of 32 layers, four times as wide; `width` channels in the stem, twice as many in the first stage."""
-    return _wide(32, num_classes, in_channels, width)
+    return _wide(32, num_classes, in_channels, width, stem_stride)
 
 
-def _narrow(depth: int, num_classes: int, in_channels: int, width: int) -> ResNet:
-    return ResNet(depth, (width, width, 2 * width, 4 * width), num_classes, in_channels)
+def _narrow(depth: int, num_classes: int, in_channels: int, width: int, stem_stride: int) -> ResNet:
+    return ResNet(depth, (width, width, 2 * width, 4 * width), num_classes, in_channels, stem_stride)
 
 
-def _wide(depth: int, num_classes: int, in_channels: int, width: int) -> ResNet:
-    return ResNet(depth, (width, 2 * width, 4 * width, 8 * width), num_classes, in_channels)
+def _wide(depth: int, num_classes: int, in_channels: int, width: int, stem_stride: int) -> ResNet:
+    return ResNet(depth, (width, 2 * width, 4 * width, 8 * width), num_classes, in_channels, stem_stride)
 
 
 def _stage(in_channels: int, channels: int, blocks: int, *, stride: int) -> nn.Sequential:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from distill.messages import first_line, nearest
+from distill.models.places import place_of
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w./-]+)?")
 
@@ -26,7 +27,7 @@ def build(name: str, *, arguments: Mapping[str, Any], trust: bool) -> nn.Module:
     place, _, entry = name.rpartition(":")
     if not place or not entry:
         raise ValueError(f"hub:{name} names no entry. Write hub:FOLDER:ENTRY or hub:OWNER/REPO:ENTRY.")
-    folder = Path(place).expanduser()
+    folder = place_of(place)
     local = folder.is_dir()
     if not local and not _REPOSITORY.fullmatch(place):
         raise ValueError(f"There is no folder {place} for hub:{name}, and it is no OWNER/REPO. Check the path.")

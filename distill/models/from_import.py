@@ -59,7 +59,7 @@ def _find(path: str) -> Callable[..., Any]:
     module_name, _, name = path.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # a module fails in its own way, and a name such as '../net' in importlib's
         raise ValueError(
             f"Module {module_name} of the model {path} can't be imported ({first_line(error)}). Check its "
             "spelling, and that it is installed or on PYTHONPATH."

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from distill.messages import first_line, nearest
 from distill.models.onnx_graph import add_outputs, count_weights, external_files, read_graph
+from distill.models.places import place_of
 
 _TYPES = {
     "tensor(float)": torch.float32,
@@ -99,7 +100,7 @@ def build(name: str, *, arguments: Mapping[str, Any]) -> OnnxModel:
     outputs, logits = arguments.get("outputs", ()), arguments.get("logits")
     if isinstance(outputs, str) or not all(isinstance(output, str) for output in outputs):
         raise ValueError(f"arguments.outputs of onnx:{name} holds names, got {outputs!r}. Write a tuple.")
-    return OnnxModel(Path(name).expanduser(), outputs=tuple(outputs), logits=logits)
+    return OnnxModel(place_of(name), outputs=tuple(outputs), logits=logits)
 
 
 def _session(path: Path, model: Any) -> Any:

@@ -1,15 +1,16 @@
 """Where a model comes from, and with which weights: `load_model`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from distill.models import from_hub, from_import, from_onnx, from_timm, from_torchvision, from_transformers
+from distill.models import from_hub, from_import, from_onnx, from_timm, from_torchvision, from_transformers, from_xrv
 from distill.models.loaded import Loaded, classifier_name
+from distill.models.places import place_of
 from distill.models.transformers_config import Answers
 from distill.models.weights import (
     MODEL_FILE,
@@ -22,6 +23,7 @@ from distill.models.weights import (
 )
 from distill.view import View
 
+_BUILT_BY_NAME = {"torchvision": from_torchvision.build, "timm": from_timm.build, "xrv": from_xrv.build}
 _NAMED_WEIGHTS = {"torchvision": from_torchvision.pretrained, "timm": from_timm.pretrained}
 _PROBE_CLASSES = 2
 
@@ -67,8 +69,8 @@ class _Source:
                 arguments=self.arguments,
                 answers=self.answers,
             )
-        if self.kind in _NAMED_WEIGHTS:
-            make = from_torchvision.build if self.kind == "torchvision" else from_timm.build
+        if self.kind in _BUILT_BY_NAME:
+            make = _BUILT_BY_NAME[self.kind]
             return make(self.name, num_classes=num_classes, in_channels=self.channels, arguments=self.arguments)
         return from_import.build(
             self.text,
@@ -91,7 +93,11 @@ class _Source:
     @property
     def view(self) -> View | None:
         """What the model sees where no weights say it."""
-        return from_torchvision.GREY_VIEW if self.kind == "torchvision" and self.in_channels == 1 else None
+        if self.kind == "xrv":
+            return from_xrv.VIEW
+        if self.kind != "torchvision":
+            return None
+        return from_torchvision.view(in_channels=self.in_channels, arguments=self.arguments)
 
 
 def load_model(
@@ -104,22 +110,24 @@ def load_model(
     arguments: Mapping[str, Any] | None = None,
     trust: bool = False,
     answers: Answers = "classes",
+    labels: Sequence[str] | None = None,
 ) -> Loaded:
     """A model from its source, with its weights, the names of its classes and its view.
 
     source: "package.module:factory" (such as "distill.models.cifar:resnet20"), "torchvision:NAME", "timm:NAME",
-        "transformers:NAME" (a type of model, a folder, or a name of the hub), "hub:FOLDER:ENTRY",
-        "hub:OWNER/REPO:ENTRY" or "onnx:FILE", which can't be trained.
+        "transformers:NAME" (a type of model, a folder, or a name of the hub), "xrv:NAME" (torchxrayvision's, of grey
+        radiographs), "hub:FOLDER:ENTRY", "hub:OWNER/REPO:ENTRY" or "onnx:FILE", which can't be trained.
     num_classes: what the data have; None keeps the weights' own number.
     in_channels: of the data's images; None where the data are texts.
     vocab_size: of the tokenizer of the data's texts, for a model with fresh weights; its arguments say more.
     weights: a run's folder, its student's folder, a .safetensors, .pt or .pth file; a name of torchvision's weights
         ("DEFAULT", "IMAGENET1K_V1"); "pretrained" for timm and transformers; None for fresh
         ones.
-    arguments: of the factory, above what is said here.
+    arguments: of the factory, above what is said here. torchvision's networks take in_channels=1, for grey images.
     trust: run the code of a hub source.
     answers: what a model of transformers is made for, "classes" of a text or each of its "tokens"; a run's folder says
         it itself.
+    labels: names of the data's classes or labels; a weight file of "xrv:NAME" answers just these, others keep theirs.
 
     Raises:
         ValueError: the source, the weights or an argument is not there or does not fit; by name, with the way out.
@@ -129,16 +137,26 @@ def load_model(
     if not made.kind or not made.name:
         raise ValueError(
             f"{source!r} names no model. Write 'package.module:factory', 'torchvision:NAME', 'timm:NAME', "
-            "'transformers:NAME', 'hub:OWNER/REPO:ENTRY' or 'onnx:FILE'."
+            "'transformers:NAME', 'xrv:NAME', 'hub:OWNER/REPO:ENTRY' or 'onnx:FILE'."
         )
     if weights is None:
         return Loaded(made.build(num_classes), None, made.view, "")
     if made.kind == "onnx":
         raise ValueError(f"weights has no effect on {source}, whose file holds them. Leave it out.")
-    path = Path(weights).expanduser()
+    path = place_of(weights)
     folder = student_folder(path)
     if folder is not None:
         return _from_run(made, folder, weights, num_classes)
+    if path.is_file() and made.kind == "xrv":
+        return from_xrv.load(
+            made.name,
+            path,
+            weights=weights,
+            num_classes=num_classes,
+            labels=labels,
+            in_channels=made.channels,
+            arguments=arguments,
+        )
     if path.is_file():
         return _from_file(made, path, weights, num_classes)
     named = not path.is_dir() and path.suffix not in SUFFIXES and len(path.parts) == 1
@@ -149,6 +167,8 @@ def load_model(
     if named and made.kind in _NAMED_WEIGHTS:
         pretrained = _NAMED_WEIGHTS[made.kind]
         return pretrained(made.name, weights, num_classes=num_classes, in_channels=made.channels, arguments=arguments)
+    if made.kind == "xrv" and (named or path.suffix in SUFFIXES):
+        raise ValueError(from_xrv.missing(made.name, weights))
     raise ValueError(_missing(path, weights))
 
 
@@ -214,8 +234,12 @@ def _count_classes(made: _Source, tensors: Mapping[str, Tensor], weights: str) -
 def _view(config: Mapping[str, Any], folder: Path) -> View | None:
     view = config["view"]
     try:
-        return None if view is None else View(view["size"], tuple(view["mean"]), tuple(view["std"]))
-    except (KeyError, TypeError) as error:
+        return (
+            None
+            if view is None
+            else View(view["size"], tuple(map(float, view["mean"])), tuple(map(float, view["std"])))
+        )
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"The view of {folder / 'config.json'} is damaged: {view!r}. Train the run again.") from error
 
 

@@ -21,6 +21,14 @@ CONFIG_FILE = "config.json"
 SUFFIXES = (".safetensors", ".pt", ".pth")
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _NAMED_IN_ERRORS = 3
+_KINDS: Mapping[str, Any] = {
+    "source": str,
+    "arguments": dict,
+    "num_classes": int,
+    "in_channels": int | None,
+    "classes": list,
+    "view": dict | None,
+}
 
 
 def student_folder(folder: Path) -> Path | None:
@@ -52,19 +60,21 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} can't be read ({first_line(error)}). Give the weight file itself, or train the run again."
         ) from error
     if isinstance(config, dict):
         config = config.get(OWN_KEY, config)
-    needed = ("source", "arguments", "num_classes", "in_channels", "classes", "view")
-    missing = [name for name in needed if not isinstance(config, dict) or name not in config]
+    missing = [name for name in _KINDS if not isinstance(config, dict) or name not in config]
     if missing:
         raise ValueError(
             f"{path} is not the config of a run's student: it lacks {', '.join(missing)}. Give the weight file itself; "
             "a folder of transformers is named in the source, as in 'transformers:FOLDER' with weights='pretrained'."
         )
+    for name, kind in _KINDS.items():
+        if not isinstance(config[name], kind):
+            raise ValueError(f"{path} is damaged: {name} is {config[name]!r:.80}. Train the run again.")
     return dict(config)
 
 
@@ -161,13 +171,19 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     for key in _WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not state or not all(map(_is_named, state.items())):
         held = _first([str(key) for key in state]) if isinstance(state, Mapping) else type(state).__name__
         raise ValueError(
             f"{path} does not hold tensors by name (it holds {held or 'nothing'}). "
             "Save them as torch.save(model.state_dict(), ...)."
         )
     return dict(state)
+
+
+def _is_named(item: tuple[object, object]) -> bool:
+    """Whether it is a name and a tensor of numbers that lie one after the other."""
+    name, value = item
+    return isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided
 
 
 def _uncompiled(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

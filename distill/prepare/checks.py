@@ -6,8 +6,10 @@ from torch import nn
 from distill.batch import Batch
 from distill.heads import Contrast, Factors, Paraphraser
 from distill.initialize import AverageLayers, CopyWeights, SelectWeights, SkipLayers
+from distill.losses import Asymmetric, BinaryCrossEntropy
+from distill.losses.kinds import Exclusive, Task
 from distill.models import Loaded
-from distill.plan import Plan, Term, teacher_taps
+from distill.plan import Plan, Term, student_taps, teacher_taps
 from distill.recipe import Model, Recipe
 from distill.taps import Tapped
 from distill.tokenize import Tokenizer
@@ -49,6 +51,25 @@ def check_teacher_classes(
             "compared. Fine-tune the teacher on these classes first, or use its inner taps only."
         )
     raise ValueError(f"{_first_difference(recipe, teacher, classes)} Give both the same classes in the same order.")
+
+
+def check_losses(recipe: Recipe, several: bool) -> None:
+    """Refuse losses over classes of which an example has one where it may have several labels, and the reverse."""
+    for stage in recipe.all_stages():
+        for name, term in stage.plan.items():
+            kind, of_logits = type(term.loss).__name__, "logits" in student_taps({name: term})
+            if several and isinstance(term.loss, Exclusive) and of_logits:
+                instead = "BinaryCrossEntropy()" if isinstance(term.loss, Task) else "MultiLabelKD()"
+                raise ValueError(
+                    f"Term '{name}': {kind} takes the logits for classes of which an example has one, and an example "
+                    f"of {type(recipe.data).__name__} has several labels. Write {instead}."
+                )
+            # Mixing makes soft labels of classes, each of which is a label of its own to these losses.
+            if not several and recipe.mix is None and isinstance(term.loss, Asymmetric | BinaryCrossEntropy):
+                raise ValueError(
+                    f"Term '{name}': {kind} is for examples of several labels, and an example of "
+                    f"{type(recipe.data).__name__} has one class. Write CrossEntropy()."
+                )
 
 
 def check_kept_classifier(recipe: Recipe, teacher: Loaded, classes: tuple[str, ...]) -> None:

@@ -28,6 +28,7 @@ def load(model: Model, splits: Splits | TextSplits, classes: int | None, root: P
         arguments=model.arguments,
         trust=model.trust,
         answers="tokens" if isinstance(splits, TextSplits) and splits.masked else "classes",
+        labels=tuple(splits.classes),
     )
     accepted = accepted_names(loaded.model)
     of_texts = accepted is not None and "input_ids" in accepted

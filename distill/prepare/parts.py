@@ -18,10 +18,12 @@ from distill.prepare.checks import (
     check_classes,
     check_heads,
     check_kept_classifier,
+    check_losses,
     check_teacher_classes,
     check_tokens,
 )
 from distill.prepare.models import load, under_root
+from distill.prepare.positives import balance_positives
 from distill.recipe import Recipe, to_json
 from distill.start import from_coverage, from_weights, measure_statistics, start_student
 from distill.view import Sees, TokensView
@@ -53,6 +55,16 @@ class Parts:
         return isinstance(self.splits, TextSplits) and self.splits.masked
 
     @property
+    def several(self) -> bool:
+        """Whether an example may have several labels."""
+        return isinstance(self.splits, Splits) and self.splits.several
+
+    @property
+    def headline(self) -> str:
+        """The metric by which epochs are chosen and a transfer is judged."""
+        return "auroc" if self.several else "accuracy"
+
+    @property
     def aligned(self) -> bool:
         """Whether both models cut an example into the same positions: not where each has its own tokens of a text."""
         return not (isinstance(self.student_view, TokensView) and self.student_view.side)
@@ -66,6 +78,9 @@ def prepare(recipe: Recipe, splits: Splits | TextSplits, seed: int, root: Path) 
     """
     classes = len(splits.classes)
     masked = isinstance(splits, TextSplits) and splits.masked
+    several = isinstance(splits, Splits) and splits.several
+    check_losses(recipe, several)
+    recipe, weighed = balance_positives(recipe, splits)
     set_seed(seed)
     student, student_view = load(recipe.student, splits, None if masked else classes, root, "student")
     sample = sample_batch(splits)
@@ -75,7 +90,7 @@ def prepare(recipe: Recipe, splits: Splits | TextSplits, seed: int, root: Path) 
         check_classes(recipe.student, student.model, student_view, sample, classes)
     started = frozenset[str]() if recipe.student.weights is None else from_weights(student)
     if recipe.teacher is None:
-        notes = (*splits.notes, *_notes(student))
+        notes = (*splits.notes, *weighed, *_notes(student))
         pair = student.model, student_view, None, student_view
         return Parts(recipe, splits, *pair, False, None, notes, started)
     kept = masked or recipe.teacher.weights is not None
@@ -97,7 +112,7 @@ def prepare(recipe: Recipe, splits: Splits | TextSplits, seed: int, root: Path) 
         if recipe.reestimate_batchnorm is not None:
             sizes = {"batches": recipe.reestimate_batchnorm, "batch_size": recipe.batch_size}
             measured = (measure_statistics(student.model, student_view, spread, examples, **sizes),)
-    notes = (*splits.notes, *_notes(teacher, student), *_split_notes(recipe, root), *measured)
+    notes = (*splits.notes, *weighed, *_notes(teacher, student), *_split_notes(recipe, root), *measured)
     both = student.model, student_view, teacher.model, teacher_view
     return Parts(recipe, splits, *both, comparable, coverage, notes, started)
 

@@ -21,6 +21,13 @@ def read_recipe(path: str | Path, allow_import: tuple[str, ...] = ()) -> Recipe:
         ValueError: there is no such file, it fails, or there is no recipe in it; the message begins with the path.
     """
     file = Path(path)
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{str(path)[:80]!r} can't be read: {reason}. Give the file of a recipe.") from error
     if file.is_dir():
         raise ValueError(f"{path} is a folder. Give the recipe's file, such as {file / 'recipe.json'}.")
     if not file.is_file():
@@ -43,7 +50,7 @@ def read_recipe(path: str | Path, allow_import: tuple[str, ...] = ()) -> Recipe:
 def _read_json(file: Path, allow_import: tuple[str, ...]) -> Recipe:
     try:
         return from_json(file.read_text(encoding="utf-8"), allow_import)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from error
 
 

@@ -13,10 +13,10 @@ from distill.view import View
 class Model:
     """A model by its source; nothing is loaded until the run is built.
 
-    source: "package.module:factory", "torchvision:NAME", "timm:NAME", "transformers:NAME", "onnx:FILE", or
-        "hub:OWNER/REPO:ENTRY" (a local folder also).
+    source: "package.module:factory", "torchvision:NAME", "timm:NAME", "transformers:NAME", "xrv:NAME" (radiographs,
+        torchxrayvision's), "onnx:FILE", or "hub:OWNER/REPO:ENTRY" (a local folder also).
     weights: a run's folder, a file, or a name that the source knows; none for fresh ones.
-    arguments: keyword arguments of the factory.
+    arguments: keyword arguments of the factory; those of torchvision take in_channels=1 for grey images.
     view: resolution and normalisation of what the model sees; none for those of its weights, or of the data.
     tokenizer: of a model of texts: a folder or a name to load it from, or settings of one that is trained on the
         training texts; none for the one that its weights bring, or the teacher's.
@@ -35,8 +35,8 @@ class Model:
         kind, _, name = self.source.partition(":")
         if not kind or not name:
             ways = (
-                "'package.module:factory', 'torchvision:NAME', 'timm:NAME', 'transformers:NAME', 'onnx:FILE' or "
-                "'hub:OWNER/REPO:ENTRY'"
+                "'package.module:factory', 'torchvision:NAME', 'timm:NAME', 'transformers:NAME', "
+                "'xrv:NAME', 'onnx:FILE' or 'hub:OWNER/REPO:ENTRY'"
             )
             raise ValueError(f"source {self.source!r} names no model. Write {ways}.")
         if self.weights == "":

@@ -87,7 +87,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check(self)
-        if not re.fullmatch(r"[^\s./\\\x00-\x1f-][^/\\\x00-\x1f]{0,199}", self.name):
+        if not re.fullmatch(r"[^\s./\\\x00-\x1f-][^/\\\x00-\x1f]{0,199}", self.name) or not self.name.isprintable():
             raise ValueError(
                 f"name is the run's folder, a plain name without '/' and leading '.' or '-', got {self.name!r}."
             )

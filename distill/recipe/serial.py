@@ -11,6 +11,8 @@ from distill.recipe.values import hints_of, is_frozen, item_hint, join, typed
 
 # How a mapping is written that itself holds a text under "type".
 _MAPPING = "mapping"
+# The time to read one grows with the square of its length.
+_MOST_DIGITS = 1000
 
 
 def to_json(recipe: Recipe) -> str:
@@ -47,7 +49,9 @@ def parse(text: str) -> object:
     Raises:
         ValueError: it is not JSON, a name stands twice, or a number is not finite.
     """
-    tree: object = json.loads(text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite)
+    tree: object = json.loads(
+        text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite, parse_int=_whole
+    )
     return tree
 
 
@@ -101,6 +105,12 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _finite(digits: str) -> float:
     number = float(digits)
     return number if math.isfinite(number) else _no_number(digits)
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"Numbers of a recipe have a limit of {_MOST_DIGITS:,} digits, got one of {len(digits):,}.")
+    return int(digits)
 
 
 def _no_number(word: str) -> float:

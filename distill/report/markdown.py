@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 
 from distill.initialize import Coverage
 from distill.report.escape import markdown_line, markdown_text
+from distill.report.label_tables import label_tables
 from distill.report.report import Outcome, Report
 from distill.report.summary import Summary, explain_recovered, explain_start, summarise
 from distill.report.table import MISSING, caption, cost_sentence, headings, rows
-from distill.report.units import milliseconds, percent, size
+from distill.report.units import metric, milliseconds, percent, size
 
 _TITLES = {
     "helped": "The transfer helped",
@@ -22,10 +23,13 @@ def markdown(report: Report) -> str:
     summary = summarise(report)
     parts = [
         f"# {_title(summary)}{markdown_text(report.name)}",
+        *([f"**{markdown_text(report.origin)}**"] if report.origin else []),
         *_verdicts(report, summary),
         _table(list(headings(report)), rows(report, summary)),
         markdown_text(caption(report)),
         *_costs(report, summary),
+        *_labels(report),
+        *_pictures(report),
         "## Every run",
         _runs(report),
         "## Made with",
@@ -34,6 +38,19 @@ def markdown(report: Report) -> str:
     if report.notes:
         parts += ["## Notes", _list(report.notes)]
     return "\n\n".join(parts) + "\n"
+
+
+def _labels(report: Report) -> list[str]:
+    if report.by_label is None:
+        return []
+    parts = []
+    for table in label_tables(report.by_label):
+        parts += [f"## {table.title}", markdown_text(table.caption), _table(table.head, table.rows)]
+    return parts
+
+
+def _pictures(report: Report) -> list[str]:
+    return [f"![{markdown_text(caption)}]({file})" for caption, file in report.pictures]
 
 
 def _title(summary: Summary) -> str:
@@ -64,9 +81,9 @@ def _runs(report: Report) -> str:
     head = [
         "arm",
         "seed",
-        f"start {report.headline}",
-        f"validation {report.headline}",
-        *(f"test {name}" for name in metrics),
+        f"start {metric(report.headline)}",
+        f"validation {metric(report.headline)}",
+        *(f"test {metric(name)}" for name in metrics),
     ]
     head += ["divergence", "best epoch", "steps", "seconds"]
     table = [_run(report, outcome, metrics) for arm in report.arms for outcome in report.of(arm)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from distill.measure import Latency as Latency
+from distill.report.by_label import ByLabel
 from distill.report.statistics import Flips, flips
 
 ARMS = ("plain", "initialized", "transferred")
@@ -62,6 +63,9 @@ class Report:
     teacher: {"test": ..., "validation": ...}; None where it was not judged on the student's classes.
     coverage: as from `Coverage.to_json`. started: ISO 8601.
     flips: {control: Flips}, what the answers in `outcomes` came to, for a report read back without them.
+    origin: what the examples are, where every page must say so, such as that they are synthetic; empty else.
+    by_label: where an example may have several labels; the headline is then "auroc", its mean over the labels.
+    pictures: captions with files in the run's folder.
 
     Raises:
         ValueError: outcomes that do not belong together.
@@ -83,6 +87,9 @@ class Report:
     notes: tuple[str, ...]
     chosen_on: Literal["validation"] = "validation"
     flips: Mapping[str, Flips] = field(default_factory=dict)
+    origin: str = ""
+    by_label: ByLabel | None = None
+    pictures: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.outcomes:

@@ -63,7 +63,19 @@ def _finite(value: Any) -> Any:
 
 def _with_nan(values: dict[str, Any]) -> dict[str, Any]:
     """The same with NaN for each metric that is null."""
-    return {key: _with_nan_below(item) if key in ("teacher", "outcomes") else item for key, item in values.items()}
+    found = {key: _with_nan_below(item) if key in ("teacher", "outcomes") else item for key, item in values.items()}
+    # Of what is said label by label everything is a number; a gain that is not known is left as it is.
+    return {**found, "by_label": _with_nan_by_label(values.get("by_label"))}
+
+
+def _with_nan_by_label(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: math.nan if item is None and key != "gain" else _with_nan_by_label(item) for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [math.nan if item is None else _with_nan_by_label(item) for item in value]
+    return value
 
 
 def _with_nan_below(value: Any, *, metrics: bool = False) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from distill.report.report import Cost, Report
 from distill.report.statistics import Spread, mean, recovered, spread
-from distill.report.units import percent
+from distill.report.units import metric, percent
 from distill.report.verdict import Verdict, explain, judge
 
 
@@ -81,10 +81,10 @@ def explain_recovered(report: Report) -> str | None:
     return f"Of the {gap:.2f} points from the plain student to its teacher the transfer recovered {share:.0%}.{chance}"
 
 
-def start_sentence(quality: Mapping[str, float], arm: str, seed: int) -> str:
+def start_sentence(quality: Mapping[str, float], headline: str, arm: str, seed: int) -> str:
     """What one student answers before any training."""
     return (
-        f"Start of {arm}, seed {seed}: validation accuracy {percent(quality['accuracy'])}%, "
+        f"Start of {arm}, seed {seed}: validation {metric(headline)} {percent(quality[headline])}%, "
         f"nll {quality['nll']:.4f} before training."
     )
 
@@ -95,7 +95,7 @@ def explain_start(report: Report) -> str | None:
     known = [f"{percent(start.mean)}% ({arm})" for arm, start in arms if start is not None]
     if report.coverage is None or not known:
         return None
-    return f"Start: validation {report.headline} {', '.join(known)} before training."
+    return f"Start: validation {metric(report.headline)} {', '.join(known)} before training."
 
 
 def _recovered(report: Report) -> float | None:

@@ -3,7 +3,7 @@
 from distill.report.report import Cost, Report
 from distill.report.statistics import Spread
 from distill.report.summary import Ratios, Summary
-from distill.report.units import count, milliseconds, percent, size, times
+from distill.report.units import count, metric, milliseconds, percent, size, times
 
 MISSING = "-"
 
@@ -13,7 +13,7 @@ def headings(report: Report) -> dict[str, str]:
     batch = report.student_cost.batch
     return {
         "": "",
-        f"test {report.headline} %": f"test\n{report.headline}\n%",
+        f"test {metric(report.headline)} %": f"test\n{metric(report.headline)}\n%",
         "agreement with teacher %": "agree-\nment\n%",
         "parameters": "para-\nmeters",
         "multiply-adds": "multiply-\nadds",
@@ -39,8 +39,15 @@ def caption(report: Report) -> str:
     """What the numbers of the table mean, and how they came about."""
     seeds = f"mean ± standard deviation over {len(report.seeds)} seeds" if len(report.seeds) > 1 else "one seed"
     agreement = "Agreement: share of the test examples to which teacher and student give the same class."
+    over = ""
+    if report.by_label is not None:
+        agreement = (
+            "Agreement: share of the test examples' labels on which teacher and student are on the same side of the "
+            "thresholds that were chosen on the validation examples."
+        )
+        over = ", its mean over the labels"
     sentences = [
-        f"Test {report.headline}: {seeds}.",
+        f"Test {metric(report.headline)}{over}: {seeds}.",
         f"Epochs were chosen on the {report.chosen_on} examples; the test examples were read once, at the end.",
         *([] if report.teacher is None else [agreement]),
         f"ms: median time of a forward pass with one example, and with {report.student_cost.batch}.",

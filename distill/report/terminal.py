@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distill.report.escape import clean
+from distill.report.label_tables import short_table
 from distill.report.report import Report
 from distill.report.summary import explain_recovered, explain_start, summarise
 from distill.report.table import caption, cost_sentence, headings, rows
@@ -30,27 +31,45 @@ def render(report: Report) -> RenderableType:
         None if summary.ratios is None else cost_sentence(summary.ratios, report.student_cost.batch),
         *(f"Note: {note}" for note in report.notes),
     ]
-    table = Table(
-        title=Text(clean(report.name)),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-    )
+    table = _table(report.name)
     for at, heading in enumerate(headings(report).values()):
         lines = map(clean, heading.split("\n"))
         table.add_column(Text("\n".join(lines)), justify="right" if at else "left", no_wrap=True)
     for cells in rows(report, summary):
         table.add_row(*map(Text, cells), style="bold" if cells[0] == "transferred" else None)
     return Group(
+        *([Text(clean(report.origin), style="bold")] if report.origin else []),
         Text(clean(summary.sentence), style=_colour(summary.verdict)),
         *(Text(clean(line)) for line in before if line is not None),
         Text(),
         table,
         Text(),
+        *_by_label(report),
         *(Text(clean(line)) for line in after if line is not None),
     )
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=Text(clean(title)),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+
+
+def _by_label(report: Report) -> list[RenderableType]:
+    if report.by_label is None:
+        return []
+    short = short_table(report.by_label)
+    table = _table(short.title)
+    for at, heading in enumerate(short.head):
+        table.add_column(Text(heading), justify="right" if at else "left", no_wrap=at > 0, overflow="fold")
+    for cells in short.rows:
+        table.add_row(*(Text(clean(cell)) for cell in cells), style="bold" if cells[0] == "mean" else None)
+    return [table, Text(), *([Text(clean(short.caption))] if short.caption else [])]
 
 
 def _colour(verdict: Verdict | None) -> str:

@@ -45,3 +45,8 @@ def _scaled(number: float, base: int, units: tuple[str, ...]) -> str:
 def _three_digits(value: float) -> str:
     decimals = 3 if value < 0.9995 else 2 if value < 9.995 else 1 if value < 99.95 else 0
     return f"{value:,.{decimals}f}"
+
+
+def metric(name: str) -> str:
+    """A metric's name as people write it."""
+    return "AUROC" if name == "auroc" else name

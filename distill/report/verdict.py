@@ -6,7 +6,7 @@ from typing import Literal
 
 from distill.report.report import Report
 from distill.report.statistics import Interval, paired_bootstrap, welch
-from distill.report.units import points
+from distill.report.units import metric, points
 
 Word = Literal["helped", "no difference", "hurt"]
 Control = Literal["plain", "initialized"]
@@ -23,6 +23,7 @@ _OPENINGS: dict[Control, dict[Word, str]] = {
         "hurt": "Beyond the teacher's weights, learning from it hurt",
     },
 }
+_ONE_SEED = "It says nothing about other seeds."
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,18 @@ class Verdict:
 def judge(report: Report, control: Control = "plain") -> Verdict | None:
     """The verdict on the transferred student against a control; None where nobody can say, see `explain`.
 
-    Over several seeds the interval is Welch's of the two means. Under a single seed it is over the test examples.
+    Over several seeds the interval is Welch's of the two means. Under a single seed it is over the test examples, or
+    over the patients whom they are of.
     """
     before, after = report.values(control), report.values("transferred")
     if not (before and after and all(map(math.isfinite, (*before, *after)))):
         return None
     if len(report.seeds) > 1:
         return _verdict(welch(before, after), control, report.headline, f"over {len(after)} seeds")
+    if report.by_label is not None:
+        gain = report.by_label.gains[control].mean
+        over = f"over the {report.by_label.patients:,} test patients of one seed"
+        return _verdict(gain, control, report.headline, over, _ONE_SEED) if math.isfinite(gain.low) else None
     flips = report.flips_against(control)
     if flips is None or report.headline != "accuracy":
         return None
@@ -62,7 +68,7 @@ def judge(report: Report, control: Control = "plain") -> Verdict | None:
         control,
         report.headline,
         f"over the {examples:,} test examples of one seed",
-        "It says nothing about other seeds.",
+        _ONE_SEED,
     )
 
 
@@ -79,7 +85,7 @@ def explain(report: Report) -> str:
             'Add controls=("plain",) to the recipe.'
         )
     if not all(map(math.isfinite, (*report.values("plain"), *report.values("transferred")))):
-        return f"Whether the transfer helped nobody can say: test {report.headline} is not a finite number."
+        return f"Whether the transfer helped nobody can say: test {metric(report.headline)} is not a finite number."
     return "Whether the transfer helped nobody can say from one seed of each student. Train over more, with repeats=3."
 
 
@@ -90,7 +96,7 @@ def _verdict(interval: Interval, control: Control, headline: str, over: str, *li
     sizes = "" if ratio is None else f", {abs(ratio):.1f} standard errors"
     still = () if varies else ("Every seed gave the same value, so the interval has no width.",)
     sentence = (
-        f"{_OPENINGS[control][word]}: test {headline} {points(interval.difference)} points, "
+        f"{_OPENINGS[control][word]}: test {metric(headline)} {points(interval.difference)} points, "
         f"95% interval {points(interval.low)} to {points(interval.high)} {over}{sizes}."
     )
     return Verdict(

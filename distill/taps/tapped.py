@@ -5,7 +5,8 @@ the path of a module in the tree (`layer2`, `encoder.layer.3`), whose output it 
 module that gives several, by position or by key (`lstm:0`, `encoder:last_hidden_state`); `PATH:input` reads what the
 module is given (`layer3.0.relu2:input` is the map before that ReLU). `PATH:scores` of a transformers attention module
 is how its tokens attend to each other, (B, H, T, T) before mask and softmax; `PATH:1` of it are the probabilities, for
-which the model is switched to eager attention, with a warning.
+which the model is switched to eager attention, with a warning. `PATH:contributions` of a linear layer with K outputs
+and an input (B, D) is weight times input before the sum, (B, K, D): what embeds an example once for each label.
 """
 
 import inspect
@@ -19,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from distill.messages import nearest
 from distill.taps.attention import SCORES, attend_eagerly, attention_scores, score_places
+from distill.taps.contributions import CONTRIBUTIONS, check_linear, contributions_of
 from distill.taps.outputs import TapError, logits_item, pick, tensors
 
 Inputs = Tensor | Mapping[str, Tensor]
@@ -109,6 +111,8 @@ class Tapped(nn.Module):
                 continue
             if path not in modules or path == "":
                 raise TapError(_no_such_module(self.model, path, modules))
+            if item == CONTRIBUTIONS:
+                check_linear(path, modules)
             computed = score_places(path, modules) if item == SCORES else None
             if computed is not None:
                 self._scores[tap] = computed
@@ -159,6 +163,9 @@ class Tapped(nn.Module):
             query, key, heads = self._scores[tap]
             query_BTD, key_BTD = (self._read(one, answer, outputs, calls, linear, inputs) for one in (query, key))
             return attention_scores(query_BTD, key_BTD, heads)
+        if item == CONTRIBUTIONS:
+            given = self._read(place, answer, outputs, calls, linear, inputs)
+            return contributions_of(self.model.get_submodule(path), given, tap)
         if place not in outputs:
             reached = [name for name in self._good(inputs) if name != path]
             raise TapError(
@@ -193,7 +200,7 @@ class Tapped(nn.Module):
 def _place(tap: str) -> str:
     """Where a tap is read: at a module's path, or at `PATH:input`."""
     path, _, item = tap.partition(":")
-    return tap if item == _INPUT else path
+    return f"{path}:{_INPUT}" if item in (_INPUT, CONTRIBUTIONS) else path
 
 
 def _before(read: Callable[[Any], None]) -> Callable[[nn.Module, Any], None]:

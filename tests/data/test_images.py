@@ -6,7 +6,17 @@ import pytest
 import torch
 from PIL import Image
 
-from distill.data.images import Files, UnreadableImageError, decode, image_names, in_threads, unreadable
+from distill.data.images import (
+    Files,
+    GreyFiles,
+    UnreadableImageError,
+    decode,
+    decode_grey,
+    image_names,
+    image_size,
+    in_threads,
+    unreadable,
+)
 
 
 def test_files_are_decoded_in_rgb_whatever_they_hold(tmp_path):
@@ -23,6 +33,37 @@ def test_files_are_decoded_in_rgb_whatever_they_hold(tmp_path):
     Image.new("CMYK", (8, 8)).save(tmp_path / "print.jpg")
     assert decode(tmp_path / "print.jpg").shape == (8, 8, 3)
     assert unreadable(Files(tmp_path, ["grey.png", "alpha.png", "palette.png", "print.jpg"])) == {}
+
+
+def test_grey_images_keep_their_values_and_colours_become_luminance(tmp_path):
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(grey).save(tmp_path / "marked.png", transparency=12)
+    Image.fromarray(np.stack([grey, 255 - grey], axis=-1), mode="LA").save(tmp_path / "alpha.png")
+    for name in ("grey.png", "marked.png", "alpha.png"):
+        assert np.array_equal(decode_grey(tmp_path / name, 8), grey)
+    # 0.299 * 200 + 0.587 * 100 + 0.114 * 50 = 124.2
+    Image.new("RGBA", (30, 20), (200, 100, 50, 0)).save(tmp_path / "colour.png")
+    assert decode_grey(tmp_path / "colour.png", 4).tolist() == [[124] * 4] * 4
+    assert image_size(tmp_path / "colour.png") == (30, 20)
+
+
+def test_reducing_averages_and_does_not_pick(tmp_path):
+    # Stripes of one pixel are their mean, 127.5, where the filter's reach does not end at the image's edge.
+    Image.fromarray(np.tile(np.array([0, 255], dtype=np.uint8), (64, 32))).save(tmp_path / "stripes.png")
+    reduced = decode_grey(tmp_path / "stripes.png", 8).astype(int)
+    assert abs(reduced[:, 1:-1] - 127.5).max() < 1
+
+
+def test_grey_files_are_squares_by_row(tmp_path, write_image):
+    names = ["a.png", "b.png"]
+    for seed, name in enumerate(names):
+        write_image(tmp_path / name, seed=seed)
+    files = GreyFiles(Files(tmp_path, names), 16)
+    assert len(files) == 2
+    assert files[0].shape == (1, 16, 16)
+    assert torch.equal(files.rows(torch.tensor([1]))[0], files[1])
+    assert files.rows(torch.tensor([1])).path(0) == tmp_path / "b.png"
 
 
 def test_damaged_files_are_named_with_a_reason_in_one_line(tmp_path, write_image):
@@ -42,6 +83,11 @@ def test_damaged_files_are_named_with_a_reason_in_one_line(tmp_path, write_image
     for number in found:
         with pytest.raises(UnreadableImageError, match=names[number]):
             decode(tmp_path / names[number])
+        with pytest.raises(UnreadableImageError, match=names[number]):
+            decode_grey(tmp_path / names[number], 4)
+    for name in ("text.jpg", "gone.png"):
+        with pytest.raises(UnreadableImageError, match=name):
+            image_size(tmp_path / name)
 
 
 def test_an_image_of_too_many_pixels_is_refused(tmp_path, write_image, monkeypatch):

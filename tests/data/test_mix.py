@@ -63,8 +63,8 @@ def test_images_and_labels_are_mixed_alike():
     own, other = torch.full((1, 2, 2), 255, dtype=torch.uint8), torch.full((1, 2, 2), 51, dtype=torch.uint8)
     # 51 / 255 = 0.2, and 0.75 * 1 + 0.25 * 0.2 = 0.8.
     assert torch.allclose(Blend(1, 0.75).images(own, other), torch.tensor(0.8))
-    assert torch.allclose(Blend(1, 0.75).labels(2, 0, 3), torch.tensor([0.25, 0.0, 0.75]))
-    assert torch.allclose(Blend(1, 0.75).labels(2, 2, 3), torch.tensor([0.0, 0.0, 1.0]))
+    assert torch.allclose(Blend(1, 0.75).labels(torch.tensor(2), torch.tensor(0), 3), torch.tensor([0.25, 0.0, 0.75]))
+    assert torch.allclose(Blend(1, 0.75).labels(torch.tensor(2), torch.tensor(2), 3), torch.tensor([0.0, 0.0, 1.0]))
     left = Blend(1, 0.5, box=(0, 0, 2, 1)).images(own, other)
     assert torch.allclose(left, torch.tensor([[[0.2, 1.0], [0.2, 1.0]]]))
     assert own.unique().tolist() == [255]

@@ -1,5 +1,7 @@
 """Contract rows of the losses against labels and between logits."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -10,6 +12,7 @@ from distill.losses import (
     KD,
     NKD,
     OFA,
+    Asymmetric,
     BinaryCrossEntropy,
     CrossEntropy,
     LogitMSE,
@@ -77,6 +80,17 @@ def smallest_binary(weight: float, inputs: Inputs) -> Tensor:
     return (-weight * y * p.log() - (1 - y) * (1 - p).log()).nanmean(1).nan_to_num(0.0)
 
 
+def labels_that_hold_or_not(size: int) -> Inputs:
+    """Labels of 1 and 0, about a third of them unknown."""
+    inputs = several_labels(size)
+    return replace(inputs, labels=inputs.labels.round())
+
+
+# Asymmetric falls to 0 as the student grows sure of what it is told; of what is unknown anything does.
+def sure_of_each(inputs: Inputs) -> Value:
+    return 100 * (2 * inputs.labels.nan_to_num(0.5) - 1)
+
+
 # NKD's first part falls to 0 as the student grows sure of the target, and its second to γ T² times the entropy of the
 # teacher's other classes.
 def sure_of_the_target(inputs: Inputs) -> Value:
@@ -121,6 +135,18 @@ ROWS = (
         {"positive_weight": (0.0,)},
         lambda inputs: likeliest(3, inputs),
         lambda inputs: smallest_binary(3, inputs),
+    ),
+    Row(
+        Asymmetric(),
+        labels_that_hold_or_not,
+        {"focus_negative": NO_WEIGHT, "focus_positive": NO_WEIGHT, "margin": (-0.1, 1.0, float("nan"))},
+        sure_of_each,
+    ),
+    Row(
+        Asymmetric(focus_negative=1.5, focus_positive=1.0, margin=0.0),
+        labels_that_hold_or_not,
+        {"focus_negative": (-1.0,), "focus_positive": (-1.0,), "margin": (1.5,)},
+        sure_of_each,
     ),
     Row(KD(), logits, {"temperature": NO_TEMPERATURE}),
     Row(KD(temperature=2.0, standardize=True), logits, {"temperature": (0.0,)}),

@@ -20,6 +20,7 @@ HAND_VALUE = (
 TABLE: dict[str, dict[str, object]] = {
     "CrossEntropy": {"label_smoothing": 0.0},
     "BinaryCrossEntropy": {"positive_weight": None},
+    "Asymmetric": {"focus_negative": 4.0, "focus_positive": 0.0, "margin": 0.05},
     "MaskedLanguageModel": {},
     "KD": {"temperature": 4.0, "standardize": False},
     "ReverseKD": {"temperature": 1.0},

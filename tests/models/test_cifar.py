@@ -120,6 +120,14 @@ def test_vgg_halves_a_fourth_time_from_64_pixels_on() -> None:
         assert Tapped(model, ("layer5",))(torch.randn(1, 3, side, side))["layer5"].shape[-1] == expected
 
 
+def test_a_stem_of_stride_two_leaves_64_pixels_the_maps_of_32() -> None:
+    tapped = Tapped(cifar.resnet20(num_classes=6, in_channels=1, stem_stride=2), ("conv1", "layer3"))
+    maps = tapped(torch.zeros(2, 1, 64, 64))
+    assert maps["conv1"].shape == (2, 16, 32, 32) and maps["layer3"].shape == (2, 64, 8, 8)
+    with pytest.raises(ValueError, match="stem_stride"):
+        cifar.resnet8(num_classes=2, stem_stride=0)
+
+
 def test_width_is_the_stem_of_a_resnet() -> None:
     def widths(model: nn.Module) -> list[int]:
         taps = ("conv1", "layer1", "layer2", "layer3")

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from distill.batch import Batch
 from distill.losses.checks import check_positive, check_scope, check_weight
-from distill.losses.kinds import Coupled, Scope
+from distill.losses.kinds import Coupled, Exclusive, Scope
 from distill.losses.logits.kd import check_logits
 from distill.losses.rows import meeting_rows
 from distill.numerics import unit, widen
@@ -40,7 +40,7 @@ def decorrelation(student: Tensor, teacher: Tensor, dim: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class DIST(Coupled):
+class DIST(Coupled, Exclusive):
     """1 − correlation of the class probabilities over classes plus that over examples; logits (B, K).
 
     The first part is each example's own; the second is one number for the batch, and the share of every example in it.

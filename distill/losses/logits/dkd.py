@@ -22,6 +22,7 @@ from torch import Tensor
 
 from distill.batch import Batch
 from distill.losses.checks import check_positive, check_weight, mismatch, shape_of
+from distill.losses.kinds import Exclusive
 from distill.losses.logits.kd import check_logits, softened_divergence
 from distill.numerics import widen
 
@@ -76,7 +77,7 @@ def decoupled_divergences(
 
 
 @dataclass(frozen=True)
-class DKD:
+class DKD(Exclusive):
     """Divergence in the target class plus divergence among the others; student and teacher are logits (B, K).
 
     `batch.labels` is int (B,).

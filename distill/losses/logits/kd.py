@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from distill.batch import Batch
 from distill.losses.checks import check_positive, mismatch, same_examples
+from distill.losses.kinds import Exclusive
 from distill.numerics import safe_norm, widen
 
 
@@ -48,7 +49,7 @@ def softened_divergence(student_BK: Tensor, teacher_BK: Tensor, *, temperature: 
 
 
 @dataclass(frozen=True)
-class KD:
+class KD(Exclusive):
     """T² · KL(teacher ‖ student) of the softened class probabilities; student and teacher are logits (B, K).
 
     temperature: T > 0; a higher one gives more weight to the classes that the teacher finds unlikely.

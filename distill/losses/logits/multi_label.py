@@ -10,7 +10,8 @@ the authors' code clamps the probabilities at 1e-8.
 Needs: logits (B, K) of the same labels. Where `batch.labels` is float (B, K), labels that are NaN do not count; with
 labels of integers all count.
 Cost: light, O(B·K).
-Paper setting: weight 10 · K beside binary cross-entropy (MS-COCO: K = 80), temperature=1.0.
+Paper setting: weight 10 beside binary cross-entropy over the same labels (MS-COCO), temperature=1.0. The authors' code
+sums the cross-entropy over the batch as well, so that its ratio is 10 over the batch size.
 """
 
 from dataclasses import dataclass

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from distill.batch import Batch
 from distill.losses.checks import check_positive, check_weight
+from distill.losses.kinds import Exclusive
 from distill.losses.logits.dkd import hard_labels, nontarget_logits, target_logits
 from distill.losses.logits.kd import check_logits
 from distill.numerics import widen
@@ -42,7 +43,7 @@ def nontarget_part(student_BK: Tensor, teacher_BK: Tensor, labels_B: Tensor, *, 
 
 
 @dataclass(frozen=True)
-class NKD:
+class NKD(Exclusive):
     """Target part plus weighted non-target part, both cross-entropies; student and teacher are logits (B, K).
 
     `batch.labels` is int (B,).

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distill.batch import Batch
+from distill.losses.kinds import Exclusive
 from distill.losses.logits.dkd import hard_labels
 from distill.losses.logits.kd import check_logits
 from distill.numerics import widen
@@ -38,7 +39,7 @@ def enhanced_targets(teacher_BK: Tensor, labels_B: Tensor, *, gamma: float) -> T
 
 
 @dataclass(frozen=True)
-class OFA:
+class OFA(Exclusive):
     """Cross-entropy with the teacher's probabilities, the label's enhanced; student and teacher are logits (B, K).
 
     `batch.labels` is int (B,).

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from distill.batch import Batch
 from distill.losses.checks import check_positive
+from distill.losses.kinds import Exclusive
 from distill.losses.logits.kd import check_logits, softened_divergence
 from distill.numerics import widen
 
 
 @dataclass(frozen=True)
-class ReverseKD:
+class ReverseKD(Exclusive):
     """T² · KL(student ‖ teacher) of the softened class probabilities; student and teacher are logits (B, K).
 
     A student that cannot follow the whole teacher keeps to its likeliest classes, where KD spreads over all of them.

@@ -1,18 +1,9 @@
-"""A heat map as a PNG; matplotlib is needed here only, and imported here only."""
+"""How alike the layers of two models are: a heat map as a PNG."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
-
-def check_pictures() -> None:
-    """Refuse what would end in a picture where none can be drawn.
-
-    Raises:
-        ValueError: matplotlib is not installed; names the extra that brings it.
-    """
-    if find_spec("matplotlib") is None:
-        raise ValueError("Pictures need matplotlib, which is not installed. Get it with pip install 'distill[report]'.")
+from distill.picture.figure import check_pictures, save
 
 
 def draw_similarities(
@@ -45,13 +36,11 @@ def draw_similarities(
     axes.set_yticks(range(len(rows)), rows, fontsize=8)
     axes.set_xlabel("teacher, first layer on the left")
     axes.set_ylabel("student, first layer at the top")
-    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_title(title, fontsize=10, loc="left", parse_math=False)
     for number, (row, column) in enumerate(marks, 1):
         for colour, line in (("black", 3.0), ("white", 1.4)):
             axes.plot(column, row, "s", markersize=19, markerfacecolor="none", markeredgecolor=colour, mew=line)
         text = axes.text(column, row, str(number), ha="center", va="center", fontsize=9, color="black", weight="bold")
         text.set_bbox({"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "none"})
     figure.colorbar(image, ax=axes, label="linear CKA", shrink=0.8)
-    draft = path.with_name(f".{path.name}.draft")
-    figure.savefig(draft, format="png", dpi=120)
-    draft.replace(path)
+    save(figure, path)

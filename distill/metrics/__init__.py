@@ -1,0 +1,36 @@
+"""What answers are worth and how near two models' are: for one class an example, and for several labels."""
+
+from distill.metrics.calibration import Bin as Bin
+from distill.metrics.calibration import label_calibration_errors as label_calibration_errors
+from distill.metrics.calibration import reliability as reliability
+from distill.metrics.classes import above_chance as above_chance
+from distill.metrics.classes import accuracy as accuracy
+from distill.metrics.classes import agreement as agreement
+from distill.metrics.classes import calibration_error as calibration_error
+from distill.metrics.classes import chance as chance
+from distill.metrics.classes import divergence as divergence
+from distill.metrics.classes import guess_quality as guess_quality
+from distill.metrics.classes import nll as nll
+from distill.metrics.classes import quality as quality
+from distill.metrics.labels import Counts as Counts
+from distill.metrics.labels import auroc as auroc
+from distill.metrics.labels import average_precision as average_precision
+from distill.metrics.labels import label_counts as label_counts
+from distill.metrics.labels import label_divergence as label_divergence
+from distill.metrics.labels import label_quality as label_quality
+from distill.metrics.labels import mean_defined as mean_defined
+from distill.metrics.operating import Rates as Rates
+from distill.metrics.operating import WrongAgreement as WrongAgreement
+from distill.metrics.operating import label_agreement as label_agreement
+from distill.metrics.operating import rates as rates
+from distill.metrics.operating import sensitivity_at as sensitivity_at
+from distill.metrics.operating import thresholds as thresholds
+from distill.metrics.operating import wrong_agreement as wrong_agreement
+from distill.metrics.paired import DeLong as DeLong
+from distill.metrics.paired import delong as delong
+from distill.metrics.resampling import Bounds as Bounds
+from distill.metrics.resampling import Resamples as Resamples
+from distill.metrics.resampling import interval as interval
+from distill.metrics.resampling import labels_above_chance as labels_above_chance
+from distill.metrics.resampling import mean_over_labels as mean_over_labels
+from distill.metrics.resampling import resample as resample
