@@ -35,6 +35,7 @@ from distill.run import Options, train
 CAUTION = "1,000 reduced films are too few to compare with published results."
 DATA = ChestXray(size=64, validation=0.25, cache=False)
 TEACHER = "distill.models.cifar:resnet20"
+STEM = {"stem_stride": 2}
 OPTIMIZER = SGD(lr=0.05, momentum=0.9, weight_decay=5e-4)
 
 
@@ -42,11 +43,11 @@ def teacher() -> Recipe:
     return Recipe(
         name="chest-real-teacher",
         data=DATA,
-        student=Model(TEACHER),
+        student=Model(TEACHER, arguments=STEM),
         plan={"task": Term(BinaryCrossEntropy())},
         optimizer=OPTIMIZER,
         schedule=Cosine(warmup_epochs=0.5),
-        epochs=16,
+        epochs=30,
         batch_size=32,
     )
 
@@ -55,8 +56,8 @@ def pair(seeds: int) -> Recipe:
     return Recipe(
         name="chest-real",
         data=DATA,
-        teacher=Model(TEACHER, weights="runs/chest-real-teacher"),
-        student=Model("distill.models.cifar:resnet8"),
+        teacher=Model(TEACHER, weights="runs/chest-real-teacher", arguments=STEM),
+        student=Model("distill.models.cifar:resnet8", arguments=STEM),
         initialize=SkipLayers(),
         plan={
             "task": Term(BinaryCrossEntropy(), weight=0.5),
@@ -65,7 +66,7 @@ def pair(seeds: int) -> Recipe:
         },
         optimizer=OPTIMIZER,
         schedule=Cosine(warmup_epochs=0.5),
-        epochs=12,
+        epochs=20,
         batch_size=32,
         repeats=seeds,
         controls=("plain", "initialized"),

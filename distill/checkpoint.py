@@ -1,23 +1,27 @@
 """Saving and restoring what can change in a run: learner, optimizer, average, random state, place. Never the teacher.
 
-A checkpoint is a folder `step-00000120` with `state.pt` (tensors and plain values) and `progress.json` (where the run
-stands). It is
-written beside its place, synced, then renamed, and only then are older ones removed: there is always one that is whole.
+A checkpoint is a folder `step-00000120` with `state.pt` (tensors and plain values), `progress.json` (where the run
+stands) and `checksums.json` of both. It is written beside its place, synced, then renamed, and only then are older ones
+removed: there is always one that is whole. A damaged one is noticed when it is read, and the one before it is used.
 """
 
+import hashlib
 import json
 import os
 import shutil
-import zipfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
+
+from distill.messages import first_line
 
 _PREFIX = "step-"
+_STATE, _PROGRESS, _CHECKSUMS = "state.pt", "progress.json", "checksums.json"
 
 
 def save(
@@ -28,23 +32,77 @@ def save(
     state: tensors, and plain values as `torch.load(weights_only=True)` reads them. The random state of every process is
     added.
     progress: plain values, as JSON.
+
+    Raises:
+        ValueError: it can't be written; what was written before is left as it was.
     """
     target = folder / f"{_PREFIX}{step:08d}"
     random_states = gather_object([_random_state(accelerator.device)])
+    fault = [""]
     if accelerator.is_main_process:
-        draft = folder / f".{target.name}.draft"
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        _write(draft / "state.pt", {**state, "random": random_states})
-        with (draft / "progress.json").open("w") as file:
-            json.dump({**progress, "step": step, "processes": accelerator.num_processes}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        shutil.rmtree(target, ignore_errors=True)
-        draft.rename(target)
-        _sync_folder(folder)
-    accelerator.wait_for_everyone()
+        told = {**progress, "step": step, "processes": accelerator.num_processes}
+        try:
+            _write(target, {**state, "random": random_states}, told)
+        # torch writes its archive in C++, which answers a full disk with a RuntimeError.
+        except (OSError, RuntimeError) as error:
+            shutil.rmtree(_draft(target), ignore_errors=True)
+            fault = [f"Checkpoint {target} can't be written: {_reason(error, folder)}."]
+    if accelerator.num_processes > 1:
+        fault = broadcast_object_list(fault)
+    if fault[0]:
+        older = checkpoints(folder)
+        last = f"The last one is {older[-1].name}" if older else "There is none yet"
+        raise ValueError(f"{fault[0]} {last}. Make room or mend the folder, then go on with --resume auto.")
     return target
+
+
+def newest(folder: Path, accelerator: Accelerator) -> Path | None:
+    """The newest whole checkpoint, the same on every process; None where there is none at all.
+
+    A damaged one is named in a warning, and the one before it is taken.
+
+    Raises:
+        ValueError: there are some, and all are damaged.
+    """
+    found = [_newest(folder)] if accelerator.is_main_process else [None]
+    if accelerator.num_processes > 1:
+        found = broadcast_object_list(found)
+    assert found[0] is not None
+    path, faults = found[0]
+    if path is None and faults:
+        raise ValueError(f"{faults[0]} None of this run's checkpoints is whole. Start anew with --overwrite.")
+    if accelerator.is_main_process:
+        for fault in faults:
+            warnings.warn(f"{fault} The run goes on from the one before it.", stacklevel=2)
+    return path
+
+
+def _newest(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint, and what is wrong with those behind it."""
+    faults: list[str] = []
+    for path in reversed(checkpoints(folder)):
+        try:
+            verify(path)
+        except ValueError as error:
+            faults.append(str(error))
+        else:
+            return path, faults
+    return None, faults
+
+
+def verify(path: Path) -> None:
+    """Compare a checkpoint's files with their checksums.
+
+    Raises:
+        ValueError: a file is missing or damaged; names it.
+    """
+    try:
+        expected = json.loads((path / _CHECKSUMS).read_text())
+        wrong = [name for name in (_STATE, _PROGRESS) if _checksum(path / name) != expected[name]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"Checkpoint {path} can't be read: {error}.") from error
+    if wrong:
+        raise ValueError(f"Checkpoint {path} can't be read: its {wrong[0]} is damaged.")
 
 
 def remove_old(folder: Path, keep: int, also: tuple[int, ...] = ()) -> None:
@@ -55,8 +113,8 @@ def remove_old(folder: Path, keep: int, also: tuple[int, ...] = ()) -> None:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints in a folder, oldest first."""
-    return sorted(path for path in folder.glob(f"{_PREFIX}*") if (path / "progress.json").is_file())
+    """The checkpoints in a folder, oldest first."""
+    return sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
 
 
 def step_of(path: Path) -> int:
@@ -71,7 +129,7 @@ def load_progress(path: Path) -> dict[str, Any]:
         ValueError: the file is damaged.
     """
     try:
-        progress: dict[str, Any] = json.loads((path / "progress.json").read_text())
+        progress: dict[str, Any] = json.loads((path / _PROGRESS).read_text())
     except (OSError, ValueError) as error:
         raise ValueError(
             f"Checkpoint {path} can't be read: {error}. Remove it to go on from the one before it."
@@ -85,14 +143,9 @@ def load_state(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is missing or damaged.
     """
-    file = path / "state.pt"
-    if not file.is_file():
-        raise ValueError(f"Checkpoint {path} has no state.pt. Remove it to go on from the one before it.")
+    verify(path)
     try:
-        with zipfile.ZipFile(file) as archive:  # torch.save writes checksums, and torch.load does not look at them
-            if name := archive.testzip():
-                raise zipfile.BadZipFile(f"{name} has another checksum.")
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path / _STATE, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes fail in the unpickler in many ways
         raise ValueError(
             f"Checkpoint {path} can't be read: its state.pt is damaged, or holds more than tensors and plain values. "
@@ -124,11 +177,40 @@ def _random_state(device: torch.device) -> dict[str, Any]:
     return {"torch": torch.get_rng_state(), "cuda": cuda}
 
 
-def _write(path: Path, state: Mapping[str, Any]) -> None:
-    with path.open("wb") as file:
+def _write(target: Path, state: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+    draft = _draft(target)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    with (draft / _STATE).open("wb") as file:
         torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
+    (draft / _PROGRESS).write_text(json.dumps(progress, indent=1))
+    checksums = {name: _checksum(draft / name) for name in (_STATE, _PROGRESS)}
+    (draft / _CHECKSUMS).write_text(json.dumps(checksums, indent=1))
+    for name in (*checksums, _CHECKSUMS):
+        with (draft / name).open("rb") as file:
+            os.fsync(file.fileno())
+    shutil.rmtree(target, ignore_errors=True)
+    draft.rename(target)
+    _sync_folder(target.parent)
+
+
+def _draft(target: Path) -> Path:
+    return target.parent / f".{target.name}.draft"
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.blake2b()
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    """Why a file could not be written; torch's own archive does not say that the disk is full."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "no space left on device" if shutil.disk_usage(folder).free < 2**20 else first_line(error)
 
 
 def _sync_folder(folder: Path) -> None:

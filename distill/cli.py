@@ -16,6 +16,7 @@ from distill.matching import Matching
 from distill.messages import nearest, one_line
 from distill.recipe import Recipe, apply_overrides, override_names, read_recipe
 from distill.run import Options, plan, train
+from distill.stopping import EXIT_CODE, Stopped
 
 _ABOUT = "Transfer what a trained network knows into a smaller, faster or better-adapted one."
 _COMMANDS = {
@@ -49,7 +50,7 @@ def main(recipe: Recipe) -> None:
 
 
 def run_command(words: Sequence[str]) -> int:
-    """Run one command line; the exit code is 0, or 2 for a user's mistake."""
+    """Run one command line; the exit code is 0, 2 for a user's mistake, or 75 where a signal stopped a saved run."""
     return _answered(lambda: _command(words), words)
 
 
@@ -219,6 +220,10 @@ def _answered(act: Callable[[], None], words: Sequence[str]) -> int:
         # In one call, so that the lines of several processes do not run into each other.
         sys.stderr.write(f"distill{where}: {one_line(error)}\n")
         return 2
+    except Stopped as error:
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"distill: {one_line(error)}\n")
+        return EXIT_CODE
     except KeyboardInterrupt:
         print("distill: interrupted. Go on with --resume auto.", file=sys.stderr)
         return 130

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,52 +16,21 @@ from distill.bar import Bar
 from distill.build import answering, evaluation_loader, stage_trainer, training_feed
 from distill.evaluate import evaluate, guess
 from distill.journal import Journal
+from distill.messages import first_line
 from distill.pair import Learner
 from distill.plan import student_taps
 from distill.prepare import Parts
+from distill.progress import Best, Progress, check_examples, examples_of, read_progress
 from distill.recipe import Stage
+from distill.stopping import Heard, Stopped, listening
 from distill.trainer import NotFinite, Trainer
 
 _STUDENT = "student.model."
-
-
-@dataclass(frozen=True)
-class Best:
-    """The epoch of a stage whose weights are kept, with its validation quality.
-
-    headline: the accuracy, or the mean AUROC where an example has several labels.
-    """
-
-    epoch: int
-    step: int
-    headline: float
-    nll: float
-
-    def beats(self, other: "Best | None", *, by: Literal["headline", "nll"] = "headline") -> bool:
-        """Whether this epoch is to be kept: it is better by the one that decides, or as good and better by the other.
-
-        The headline is better when higher, the negative log-likelihood when lower.
-        """
-        if other is None:
-            return True
-        if by == "nll":
-            return (-self.nll, self.headline) > (-other.nll, other.headline)
-        return (self.headline, -self.nll) > (other.headline, -other.nll)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands behind an epoch; written into each checkpoint.
-
-    stage, epoch: the last one that ended; epoch -1 before the first. step: updates over all stages. epochs: likewise.
-    """
-
-    stage: int = 0
-    epoch: int = -1
-    step: int = 0
-    epochs: int = 0
-    best: Best | None = None
-    seconds: float = 0.0
+_WORKER_DIED = (
+    "A process that loads data died ({}). Where memory ran out lower workers=..., then go on with --resume auto."
+)
+# Steps between two questions among processes whether one was told to stop: each costs a wait.
+_ASK_EVERY = 8
 
 
 def fit_arm(
@@ -77,42 +46,41 @@ def fit_arm(
     """Train `parts.student` in place through the stages of its recipe; it ends with the chosen weights of the last one.
 
     folder: gets `metrics.jsonl`, `tensorboard/` and `checkpoints/`.
-    resume: go on behind the newest checkpoint, where there is one.
+    resume: go on behind the newest whole checkpoint, where there is one.
     start_quality: of the student as it is given, on the validation examples; the log's first line.
 
     Raises:
         NotFinite: a loss, or the student's on the validation examples, became NaN or infinite; names the term, the step
             and the last good checkpoint.
-        ValueError: a checkpoint is damaged, or was written by another number of processes.
+        Stopped: a signal told it to; all was saved.
+        ValueError: no checkpoint is whole, they are of another number of processes or of other data, or can't be
+            written.
     """
-    saved = checkpoint.checkpoints(folder / "checkpoints") if resume else []
-    start = read_progress(saved[-1]) if saved else Progress()
-    journal = Journal(folder, writes=accelerator.is_main_process, resume_after=start.step if saved else None)
+    saved = checkpoint.newest(folder / "checkpoints", accelerator) if resume else None
+    start = Progress() if saved is None else read_progress(saved)
+    if saved is not None:
+        check_examples(saved, parts)
+    journal = Journal(folder, writes=accelerator.is_main_process, resume_after=None if saved is None else start.step)
     stages = parts.recipe.all_stages()
     own_examples = len(parts.splits.train) // accelerator.num_processes
     bar.begin(sum(stage.epochs for stage in stages) * own_examples)
-    bar.tick(start.epochs * own_examples)
+    own_batch = parts.recipe.batch_size // accelerator.num_processes
+    bar.tick(start.epochs * own_examples + min(start.epoch_step * own_batch, own_examples))
     progress = start
     heads: Mapping[str, nn.Module] = {}
-    if start_quality is not None and not saved:
+    if start_quality is not None and saved is None:
         journal.write({"step": 0, "epoch": 0, "start": dict(start_quality)})
     try:
-        for number in range(start.stage, len(stages)):
-            if number > start.stage:
-                progress = replace(progress, stage=number, epoch=-1, best=None)
-            resumed = saved[-1] if saved and number == start.stage else None
-            arm = _StageRun(parts, stages[number], folder, accelerator, seed, journal, bar)
-            progress, heads = arm.run(progress, resumed, heads)
+        with listening() as heard:
+            for number in range(start.stage, len(stages)):
+                if number > start.stage:
+                    progress = replace(progress, stage=number, epoch=-1, best=None)
+                resumed = saved if number == start.stage else None
+                arm = _StageRun(parts, stages[number], folder, accelerator, seed, journal, bar, heard)
+                progress, heads = arm.run(progress, resumed, heads)
     finally:
         journal.close()
     return progress
-
-
-def read_progress(path: Path) -> Progress:
-    """Where the run stood when a checkpoint was written."""
-    values = checkpoint.load_progress(path)
-    best = None if values["best"] is None else Best(**values["best"])
-    return Progress(values["stage"], values["epoch"], values["step"], values["epochs"], best, values["seconds"])
 
 
 @dataclass(frozen=True)
@@ -124,6 +92,7 @@ class _StageRun:
     seed: int
     journal: Journal
     bar: Bar
+    heard: Heard
 
     def run(
         self, progress: Progress, resumed: Path | None, heads: Mapping[str, nn.Module]
@@ -136,12 +105,26 @@ class _StageRun:
         started, before = time.perf_counter(), progress
         feed = training_feed(self.parts, self.accelerator, self.seed)
 
+        def seconds() -> float:
+            return before.seconds + time.perf_counter() - started
+
         def after_epoch(epoch: int) -> bool:
             nonlocal progress
-            progress = self._after_epoch(
-                trainer, learner, progress, epoch, before.seconds + time.perf_counter() - started
-            )
-            return self._stops(progress)
+            progress = self._after_epoch(trainer, learner, progress, epoch, seconds())
+            stops = self._stops(progress)
+            if not stops and epoch + 1 < self.stage.epochs and self._told_to_stop(trainer.steps, always=True):
+                raise self._stopped(trainer.steps)
+            return stops
+
+        def after_step(epoch: int, step: int) -> None:
+            if step == feed.batches.steps:
+                return  # the end of the epoch saves
+            every, told = self.parts.recipe.checkpoint_every, self._told_to_stop(trainer.steps)
+            if told or (every is not None and trainer.steps % every == 0):
+                here = replace(progress, step=trainer.steps, seconds=seconds(), epoch_step=step)
+                self._save(trainer, learner, here)
+            if told:
+                raise self._stopped(trainer.steps)
 
         epochs = range(progress.epoch + 1, progress.epoch + 1 if self._stops(progress) else self.stage.epochs)
         try:
@@ -152,9 +135,17 @@ class _StageRun:
                 log=self._log,
                 log_every=self.parts.recipe.log_every,
                 tick=self.bar.tick,
+                start_step=progress.epoch_step,
+                after_step=after_step,
             )
         except NotFinite as error:
             raise NotFinite(f"{error} {self._last_good()}") from error
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise ValueError(self._out_of_memory(trainer.steps)) from error
+            if str(error).startswith("DataLoader worker"):
+                raise ValueError(f"{_WORKER_DIED.format(first_line(error))} {self._last_good(way_out='')}") from error
+            raise
         assert progress.best is not None
         best = self._checkpoints / f"step-{progress.best.step:08d}"
         _take_student(checkpoint.load_state(best), learner)
@@ -195,6 +186,11 @@ class _StageRun:
         best = found if not self._answers or better else progress.best
         assert best is not None
         after = Progress(progress.stage, epoch, trainer.steps, progress.epochs + 1, best, seconds)
+        self._save(trainer, learner, after)
+        return after
+
+    def _save(self, trainer: Trainer, learner: Learner, here: Progress) -> None:
+        """Write a checkpoint, and remove those that are not needed any more."""
         state: dict[str, Any] = {
             "learner": learner.state_dict(),
             "optimizer": trainer.optimizer.state_dict(),
@@ -202,11 +198,37 @@ class _StageRun:
             "updates": 0 if trainer.average is None else trainer.average.updates,
             "start": None if trainer.start is None else trainer.start.values,
             "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
+            "unlogged": trainer.unlogged(),
         }
-        checkpoint.save(self._checkpoints, trainer.steps, state, asdict(after), self.accelerator)
+        told = {**asdict(here), "examples": examples_of(self.parts)}
+        checkpoint.save(self._checkpoints, trainer.steps, state, told, self.accelerator)
         if self.accelerator.is_main_process:
-            checkpoint.remove_old(self._checkpoints, self.parts.recipe.keep_checkpoints, also=(best.step,))
-        return after
+            keep = self.parts.recipe.keep_checkpoints
+            kept = [read_progress(path).best for path in checkpoint.checkpoints(self._checkpoints)[-keep:]]
+            checkpoint.remove_old(self._checkpoints, keep, also=tuple(best.step for best in kept if best is not None))
+
+    def _told_to_stop(self, steps: int, *, always: bool = False) -> bool:
+        """Whether a signal has come to any process; several ask each other now and then, or always behind an epoch."""
+        if self.accelerator.num_processes == 1:
+            return self.heard.name is not None
+        if not always and steps % _ASK_EVERY:
+            return False
+        told = torch.tensor(float(self.heard.name is not None), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(told, reduction="sum"))
+
+    def _stopped(self, steps: int) -> Stopped:
+        name = self.heard.name or "A signal to another process"
+        return Stopped(f"{name} stopped {self.folder} behind step {steps}; it is saved. Go on with --resume auto.")
+
+    def _out_of_memory(self, steps: int) -> str:
+        recipe, processes = self.parts.recipe, self.accelerator.num_processes
+        share = -(-recipe.batch_size // processes)
+        micro = min(recipe.micro_batch_size or share, share)
+        terms = ", ".join(self.stage.plan)
+        return (
+            f"Out of memory in step {steps + 1}: micro-batches of {micro} examples, terms {terms}. Write "
+            f"micro_batch_size={max(micro // 2, 1)}: the update stays the same. {self._last_good(way_out='')}"
+        )
 
     def _stops(self, progress: Progress) -> bool:
         patience, best = self.parts.recipe.patience, progress.best
@@ -217,10 +239,9 @@ class _StageRun:
         """Whether the stage trains the student's answer; where it does not, its last epoch is kept."""
         return "logits" in student_taps(self.stage.plan)
 
-    def _last_good(self) -> str:
+    def _last_good(self, way_out: str = " Lower the learning rate or the term's weight, or clip the gradient.") -> str:
         saved = checkpoint.checkpoints(self._checkpoints)
-        way_out = "Lower the learning rate or the term's weight, or clip the gradient."
-        return f"Last good checkpoint: {saved[-1] if saved else 'none yet'}. {way_out}"
+        return f"Last good checkpoint: {saved[-1] if saved else 'none yet'}.{way_out}"
 
 
 def _restore(state: Mapping[str, Any], trainer: Trainer, learner: Learner) -> None:
@@ -234,6 +255,7 @@ def _restore(state: Mapping[str, Any], trainer: Trainer, learner: Learner) -> No
         trainer.start.restore(state["start"])
     if trainer.accelerator.scaler is not None:
         trainer.accelerator.scaler.load_state_dict(state["scaler"])
+    trainer.go_on(state["unlogged"])
     checkpoint.restore_random_state(state, trainer.accelerator)
 
 

@@ -2,8 +2,14 @@
 
 import json
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+if sys.platform != "win32":
+    import fcntl
 
 from distill.recipe import Recipe, to_json
 
@@ -52,6 +58,31 @@ def open_folder(folder: Path, recipe: Recipe, *, overwrite: bool) -> None:
         write_whole(folder / "recipe.json", to_json(recipe))
     except OSError as error:
         raise ValueError(f"{folder} can't be written: {error.strerror}. Choose another folder with --root.") from error
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Inside, no other run may use the folder; the system lets go of it where the process is killed.
+
+    On Windows there is no such lock.
+
+    Raises:
+        ValueError: another run holds it.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = (folder.parent / f".{folder.name}.lock").open("a")
+    except OSError as error:
+        raise ValueError(f"{folder} can't be written: {error.strerror}. Choose another folder with --root.") from error
+    with lock:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"Another run is at work in {folder}. Wait until it ends, or choose another --name."
+                ) from None
+        yield
 
 
 def write_whole(path: Path, text: str) -> None:

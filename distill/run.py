@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,7 +19,7 @@ from distill.data import Splits, TextSplits
 from distill.describe import describe
 from distill.evaluate import Guesses, Predictions, evaluate, guess
 from distill.fit import fit_arm
-from distill.folder import check_folder, open_folder, write_whole
+from distill.folder import check_folder, holding, open_folder, write_whole
 from distill.labelled import label_by_label
 from distill.matched import RECORD, choose_layers, tables, to_text
 from distill.matching import Matching
@@ -56,6 +57,12 @@ def train(recipe: Recipe, options: Options, console: Console) -> Report:
     accelerator = make_accelerator(recipe)
     console.quiet = not accelerator.is_main_process
     folder = options.root / recipe.name
+    # One process speaks for all: the others end with it, by their launcher.
+    with holding(folder) if accelerator.is_main_process else nullcontext():
+        return _train(recipe, options, console, accelerator, folder)
+
+
+def _train(recipe: Recipe, options: Options, console: Console, accelerator: Accelerator, folder: Path) -> Report:
     check_folder(folder, recipe, resume=options.resume, overwrite=options.overwrite)
     accelerator.wait_for_everyone()
     if options.resume and (folder / "report.json").exists():

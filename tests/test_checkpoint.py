@@ -1,5 +1,7 @@
 """A checkpoint is whole or not there, runs no code when it is read, and brings the random state back to the bit."""
 
+import errno
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ def save(folder: Path, step: int, **progress: Any) -> Path:
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     path = save(tmp_path, 120, best={"accuracy": 0.5})
     assert path == tmp_path / "step-00000120"
-    assert {file.name for file in path.iterdir()} == {"state.pt", "progress.json"}
+    assert {file.name for file in path.iterdir()} == {"state.pt", "progress.json", "checksums.json"}
     assert checkpoint.load_progress(path) == {"epoch": 1, "best": {"accuracy": 0.5}, "step": 120, "processes": 1}
     state = checkpoint.load_state(path)
     assert torch.equal(state["learner"]["weight"], STATE["learner"]["weight"])
@@ -65,7 +67,7 @@ def test_a_crash_leaves_what_was_there_and_at_most_a_draft(
             case "within state.pt":
                 patch.setattr(torch, "save", half)
             case "before progress.json":
-                patch.setattr(checkpoint.json, "dump", crash)
+                patch.setattr(checkpoint.json, "dumps", crash)
             case "before the rename":
                 patch.setattr(Path, "rename", crash)
         with pytest.raises(Crash):
@@ -93,15 +95,47 @@ def test_all_is_on_the_disk_before_it_is_renamed(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "rename", renamed)
     path = save(tmp_path, 1)
-    files = [place.stat().st_ino for place in (path / "state.pt", path / "progress.json", tmp_path)]
-    assert events == [*files[:2], "rename", files[2]]
+    places = (path / "state.pt", path / "progress.json", path / "checksums.json", tmp_path)
+    files = [place.stat().st_ino for place in places]
+    assert events == [*files[:3], "rename", files[3]]
 
 
-def test_a_folder_without_progress_is_no_checkpoint(tmp_path: Path) -> None:
-    path = save(tmp_path, 1)
-    (path / "progress.json").unlink()
-    (tmp_path / "notes.txt").write_text("step-3")
-    assert checkpoint.checkpoints(tmp_path) == []
+def test_the_newest_whole_checkpoint_is_found_and_damaged_ones_are_named(tmp_path: Path) -> None:
+    assert checkpoint.newest(tmp_path, on_cpu()) is None
+    first, second, third = (save(tmp_path, step) for step in (1, 2, 3))
+    assert checkpoint.newest(tmp_path, on_cpu()) == third
+    (third / "checksums.json").unlink()
+    (second / "progress.json").write_text("{}")
+    with pytest.warns(UserWarning, match="goes on from the one before it") as said:
+        assert checkpoint.newest(tmp_path, on_cpu()) == first
+    assert [third.name in str(said[0].message), second.name in str(said[1].message)] == [True, True]
+    (first / "state.pt").unlink()
+    with pytest.raises(ValueError, match=r"step-00000003 can't be read: .*None of this run's checkpoints is whole"):
+        checkpoint.newest(tmp_path, on_cpu())
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed"), "PytorchStreamWriter"),
+    ],
+)
+def test_a_checkpoint_that_cant_be_written_is_one_line_and_leaves_the_last_one(
+    error: Exception, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = save(tmp_path, 1)
+
+    def fail(state: Any, file: Any) -> None:
+        file.write(b"PK half")
+        raise error
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(ValueError, match=rf"step-00000002 can't be written: {said}.*The last one is step-00000001"):
+        save(tmp_path, 2)
+    assert [path.name for path in tmp_path.iterdir()] == [before.name]
+    checkpoint.load_state(before)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +174,12 @@ def test_no_code_in_a_checkpoint_is_run(tmp_path: Path) -> None:
     assert trace.is_dir(), "the file does run code when it is let"
     trace.rmdir()
     with pytest.raises(ValueError, match="step-00000001"):
+        checkpoint.load_state(path)
+    # Nor where whoever wrote it wrote checksums to it.
+    sums = {name: checkpoint._checksum(path / name) for name in ("state.pt", "progress.json")}
+    (path / "checksums.json").write_text(json.dumps(sums))
+    checkpoint.verify(path)
+    with pytest.raises(ValueError, match="holds more than tensors"):
         checkpoint.load_state(path)
     assert not trace.exists()
 
@@ -181,14 +221,14 @@ def test_a_damaged_state_is_one_line_that_names_the_checkpoint(kind: str, tmp_pa
     with pytest.raises(ValueError) as refused:
         checkpoint.load_state(path)
     message = str(refused.value)
-    assert str(path) in message and "state.pt is damaged" in message and "Remove it" in message
+    assert str(path) in message and "state.pt is damaged" in message
     assert "\n" not in message
 
 
 def test_a_missing_state_names_the_checkpoint(tmp_path: Path) -> None:
     path = save(tmp_path, 1)
     (path / "state.pt").unlink()
-    with pytest.raises(ValueError, match=r"step-00000001 has no state\.pt\. Remove it"):
+    with pytest.raises(ValueError, match=r"step-00000001 can't be read: .*state\.pt"):
         checkpoint.load_state(path)
 
 

@@ -5,6 +5,7 @@ import gc
 import io
 import json
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,20 +18,21 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from distill import checkpoint, fit, metrics
+from distill import checkpoint, fit, metrics, stopping
 from distill.bar import Bar
 from distill.batch import Batch
 from distill.data import Mix
 from distill.evaluate import Predictions
-from distill.fit import Best, Progress, fit_arm
-from distill.heads import Conv1x1
+from distill.fit import fit_arm
+from distill.heads import Contrast, Conv1x1
 from distill.initialize import SelectWeights
-from distill.losses import KD, CrossEntropy, Hint, RKDDistance
+from distill.losses import CRD, KD, CrossEntropy, Hint, RKDDistance
 from distill.plan import Term
+from distill.progress import Best, Progress
 from distill.recipe import SGD, AdamW, Cosine, LinearDecay, Model, Recipe, Stage
 from distill.taps import Tapped
 from distill.trainer import NotFinite
-from distill.weighting import Ramp
+from distill.weighting import GradNorm, Ramp
 from tests.processes import run_processes
 from tests.tiny import on_cpu, pair_recipe, parts_of, plain_recipe
 
@@ -164,6 +166,7 @@ def hard_recipe() -> Recipe:
         patience=3,
         seed=4,
         log_every=2,
+        keep_checkpoints=1,
     )
 
 
@@ -297,8 +300,66 @@ def test_the_checkpoint_before_a_damaged_one_leads_to_the_same_bits(tmp_path: Pa
     stop(recipe, tmp_path / "stopped", 8)
     newest = checkpoint.checkpoints(tmp_path / "stopped" / "checkpoints")[-1]
     assert newest.name == "step-00000006"
-    shutil.rmtree(newest)
-    assert_same(run(recipe, tmp_path / "stopped", resume=True), straight)
+    (newest / "state.pt").write_bytes((newest / "state.pt").read_bytes()[:-7])
+    with pytest.warns(UserWarning, match=r"step-00000006 can't be read: its state\.pt is damaged"):
+        assert_same(run(recipe, tmp_path / "stopped", resume=True), straight)
+
+
+# Within an epoch
+
+
+@pytest.mark.parametrize("step", range(2, 16))
+def test_a_run_that_stopped_in_any_step_goes_on_from_there_to_the_same_bits(
+    step: int, straight: Ended, tmp_path: Path
+) -> None:
+    """Each step is saved; a run that is stopped in one goes on behind the step before it, with the same log."""
+    recipe = replace(hard_recipe(), checkpoint_every=1)
+    stop(recipe, tmp_path, step)
+    assert max(steps_of(tmp_path)) == step - 1
+    resumed = run(recipe, tmp_path, resume=True)
+    assert resumed.progress == straight.progress and resumed.lines == straight.lines
+    assert same(resumed.weights, straight.weights)
+
+
+def test_a_bank_and_compared_gradients_go_on_within_an_epoch(tmp_path: Path) -> None:
+    head = Contrast(examples=None, width=4, negatives=3)
+    plan = {**TASK, "crd": Term(CRD(), student="embedding", teacher="embedding", head=head)}
+    recipe = pair_recipe(plan=plan, compare_gradients_every=2, log_every=5, checkpoint_every=1, balance=GradNorm())
+    straight = run(recipe, tmp_path / "straight")
+    stop(recipe, tmp_path / "stopped", 5)
+    resumed = run(recipe, tmp_path / "stopped", resume=True)
+    assert resumed.lines == straight.lines and same(resumed.weights, straight.weights)
+    assert any("gradient_norms" in line or "gradients" in line for line in straight.lines)
+
+
+def test_a_signal_saves_behind_its_step_and_the_run_goes_on_to_the_same_bits(straight: Ended, tmp_path: Path) -> None:
+    class Signalling(StoppingBar):
+        def tick(self, examples: int) -> None:
+            super().tick(examples)
+            if len(self.told) - 1 == 8:
+                signal.raise_signal(signal.SIGTERM)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(stopping.Stopped, match=r"SIGTERM stopped .* behind step 8; it is saved\. Go on with --resume"):
+        fit_arm(parts_of(hard_recipe()), tmp_path, on_cpu(), seed=4, resume=False, bar=Signalling())
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert max(steps_of(tmp_path)) == 8
+    assert_same(run(hard_recipe(), tmp_path, resume=True), straight)
+
+
+def test_other_data_than_the_run_began_with_are_refused(tmp_path: Path) -> None:
+    stop(plain_recipe(), tmp_path, 5)
+    parts = parts_of(plain_recipe())
+    parts.splits.train.labels = parts.splits.train.labels[:30]  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"began with 36 training, .* and now there are 30, 12 and 12"):
+        fit_arm(parts, tmp_path, on_cpu(), seed=0, resume=True, bar=StoppingBar())
+
+
+def test_no_weights_that_are_not_finite_are_saved_within_an_epoch(tmp_path: Path) -> None:
+    recipe = plain_recipe(optimizer=SGD(lr=1e30), checkpoint_every=1, log_every=50)
+    with pytest.raises(NotFinite, match="at step 2"):
+        run(recipe, tmp_path)
+    assert steps_of(tmp_path) == [1]
 
 
 # The chosen weights
@@ -426,7 +487,7 @@ def test_early_stopping_survives_a_resume(step: int, judged: int, judging: Judgi
 def test_a_stage_that_does_not_train_the_answer_keeps_its_last_epoch(judging: Judging, tmp_path: Path) -> None:
     """Its accuracy is that of an untrained classifier: it decides neither the epoch nor the end."""
     judge = judging(0.9, 0.2, 0.1)
-    ended = run(pair_recipe(plan={"hint": HINT}, epochs=3, patience=1), tmp_path)
+    ended = run(pair_recipe(plan={"hint": HINT}, epochs=3, patience=1, keep_checkpoints=1), tmp_path)
     assert ended.progress.epochs == 3
     assert ended.progress.best is not None and ended.progress.best.epoch == 2
     assert same(ended.weights, judge.judged[2]) and steps_of(tmp_path) == [9]

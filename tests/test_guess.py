@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from distill.batch import Batch
 from distill.evaluate import Guesses, guess
-from distill.fit import Best
 from distill.metrics import guess_quality
+from distill.progress import Best
 from distill.taps import Tapped
 from tests.processes import run_processes
 from tests.tiny import on_cpu

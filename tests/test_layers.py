@@ -7,6 +7,7 @@ ROOT = Path(__file__).parent.parent / "distill"
 
 FLOORS = {
     "batch": 0, "numerics": 0, "view": 0, "clock": 0, "bar": 0, "journal": 0, "messages": 0, "picture": 0,
+    "stopping": 0,
     "attention": 0,
     "tokenize": 1,
     "losses": 2, "heads": 2, "taps": 2, "models": 2, "metrics": 2, "measure": 2, "data": 2, "initialize": 2,
@@ -16,7 +17,7 @@ FLOORS = {
     "match": 5, "recipe": 5, "trainer": 5, "evaluate": 5, "checkpoint": 5, "terms": 5, "start": 5,
     "looks": 5,
     "prepare": 6, "folder": 6, "optimize": 6, "answers": 6,
-    "build": 7, "report": 7, "matched": 7,
+    "build": 7, "report": 7, "matched": 7, "progress": 7,
     "fit": 8, "describe": 8, "by_label": 8,
     "labelled": 9, "propose": 9,
     "result": 10,

@@ -78,6 +78,7 @@ def plain_recipe(**changes: Any) -> Recipe:
         epochs=3,
         batch_size=12,
         log_every=2,
+        keep_checkpoints=1,
     )
     return replace(base, **changes)
 

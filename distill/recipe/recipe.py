@@ -51,6 +51,7 @@ class Recipe:
     controls: what the student is compared with in the same budget: trained plainly, or started from the teacher alone.
     workers: processes that load data; 0 loads in the training process.
     log_every: updates between two lines of the log.
+    checkpoint_every: updates between two checkpoints within an epoch; none saves behind each epoch only.
     keep_checkpoints: newest checkpoints that are kept, beside the best.
     allow_chance_teacher: train even where the teacher knows no more than chance.
     """
@@ -82,7 +83,8 @@ class Recipe:
     controls: tuple[Control, ...] = ()
     workers: int = 0
     log_every: int = 50
-    keep_checkpoints: int = 1
+    checkpoint_every: int | None = None
+    keep_checkpoints: int = 2
     allow_chance_teacher: bool = False
 
     def __post_init__(self) -> None:
@@ -152,6 +154,7 @@ class Recipe:
             "repeats": self.repeats,
             "log_every": self.log_every,
             "compare_gradients_every": self.compare_gradients_every,
+            "checkpoint_every": self.checkpoint_every,
             "keep_checkpoints": self.keep_checkpoints,
             "reestimate_batchnorm": self.reestimate_batchnorm,
         }

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -55,6 +56,7 @@ class Trainer:
     steps: int = 0
     watch: Stopwatch = field(init=False)
     _pending: list[Tensor] = field(default_factory=list, init=False)
+    _examples: int = field(default=0, init=False)
     _factors: Mapping[str, Tensor | float] = field(default_factory=dict, init=False)
     _gradients: tuple[Tensor, Tensor] | None = field(default=None, init=False)
 
@@ -101,20 +103,24 @@ class Trainer:
 
     def fit(
         self,
-        windows: Callable[[int], Iterable[tuple[float, Sequence[Batch]]]],
+        windows: Callable[[int, int], Iterable[tuple[float, Sequence[Batch]]]],
         *,
         epochs: range,
         after_epoch: Callable[[int], bool],
         log: Callable[[LogLine], None],
         log_every: int = 50,
         tick: Callable[[int], None] = lambda examples: None,
+        start_step: int = 0,
+        after_step: Callable[[int, int], None] = lambda epoch, step: None,
     ) -> None:
         """Run epochs until their end, or until `after_epoch` answers True.
 
-        windows: epoch -> pairs of progress in epochs and the micro-batches of one step, on the device.
+        windows: epoch and first step -> pairs of progress in epochs and the micro-batches of one step, on the device.
         after_epoch: validates, saves, decides; called with the number of the epoch that ended.
         log: gets one line of plain values every `log_every` steps and at the end of each epoch.
         tick: told the number of this process's examples after each step, for a progress bar.
+        start_step: steps of the first epoch that were done before, in a run that goes on.
+        after_step: called behind each step and its line of the log, with the epoch and its steps so far.
 
         Raises:
             NotFinite: a loss or the gradient norm is NaN or infinite.
@@ -122,18 +128,36 @@ class Trainer:
         for epoch in epochs:
             self.learner.train()
             self.watch.read()
-            examples, progress = 0, float(epoch)
-            for progress, window in self._waited(windows(epoch)):
+            progress, done = float(epoch), start_step if epoch == epochs[0] else 0
+            for progress, window in self._waited(windows(epoch, done)):
                 self.step(window, progress)
-                examples += sum(len(batch) for batch in window)
+                done += 1
+                self._examples += sum(len(batch) for batch in window)
                 tick(sum(len(batch) for batch in window))
                 if len(self._pending) >= log_every:
-                    log(self._line(progress, examples))
-                    examples = 0
+                    log(self._line(progress))
+                after_step(epoch, done)
             if self._pending:
-                log(self._line(progress, examples))
+                log(self._line(progress))
             if after_epoch(epoch):
                 return
+
+    def unlogged(self) -> dict[str, object]:
+        """What the next line of the log will tell of the steps since the last one, for a checkpoint between them.
+
+        Raises:
+            NotFinite: a loss or the gradient norm of these steps is NaN or infinite.
+        """
+        rows = torch.stack(self._pending).cpu() if self._pending else None
+        if rows is not None:
+            self._check_finite(rows)
+        return {"rows": rows, "examples": self._examples, "gradients": self._gradients}
+
+    def go_on(self, unlogged: Mapping[str, Any]) -> None:
+        """Take up what `unlogged` told, in a run that goes on."""
+        rows, gradients = unlogged["rows"], unlogged["gradients"]
+        self._pending = [] if rows is None else list(rows.to(self.accelerator.device).unbind())
+        self._examples, self._gradients = unlogged["examples"], None if gradients is None else tuple(gradients)
 
     def _weighted(
         self,
@@ -223,17 +247,20 @@ class Trainer:
                 return
             yield item
 
-    def _line(self, progress: float, examples: int) -> dict[str, object]:
-        """The log's line for the steps since the last one; the only place where numbers are read from the device."""
-        rows = torch.stack(self._pending).cpu()
-        first, names = self.steps - len(self._pending), [*self.plan, "gradient_norm"]
-        self._pending.clear()
-        scaled = self.accelerator.scaler is not None
+    def _check_finite(self, rows: Tensor) -> None:
+        names, scaled = [*self.plan, "gradient_norm"], self.accelerator.scaler is not None
         for row, values in enumerate(rows):
             for name, value in zip(names, values, strict=True):
                 if not torch.isfinite(value) and not (scaled and name == "gradient_norm"):
                     what = f"loss of term '{name}'" if name in self.plan else "gradient norm"
-                    raise NotFinite(f"The {what} is {float(value)} at step {first + row + 1}.")
+                    raise NotFinite(f"The {what} is {float(value)} at step {self.steps - len(rows) + row + 1}.")
+
+    def _line(self, progress: float) -> dict[str, object]:
+        """The log's line for the steps since the last one; the only place where numbers are read from the device."""
+        rows, names = torch.stack(self._pending).cpu(), [*self.plan, "gradient_norm"]
+        self._check_finite(rows)
+        examples, self._examples = self._examples, 0
+        self._pending.clear()
         means = dict(zip(names, map(float, rows.mean(0)), strict=True))
         factors = {name: float(self._factors[name]) for name in self.plan}
         weights = {name: term.weight_at(progress) * factors[name] for name, term in self.plan.items()}

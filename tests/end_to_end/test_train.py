@@ -40,7 +40,7 @@ class Net(nn.Sequential):
 class Falling:
     def factor(self, epoch: float, epochs: int) -> float:
         if 1.3 < epoch < 2 and "KILL" in os.environ:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), int(os.environ["KILL"]))
         return 1 - epoch / epochs
 
 
@@ -218,16 +218,26 @@ def test_a_run_that_lost_its_report_gets_the_same_one_without_training(place: Pa
     assert again["summary"]["verdict"] == report["summary"]["verdict"]
 
 
-def test_a_killed_run_resumes_to_the_same_bits(place: Path) -> None:
+@pytest.mark.parametrize("told", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1], ids=lambda told: told.name)
+def test_a_killed_run_resumes_to_the_same_bits(told: signal.Signals, place: Path) -> None:
+    """SIGKILL loses what came after the epoch's checkpoint; the others save at their step, and say so by the code."""
     (place / "killed.py").write_text(KILLED)
-    done = run_python(["-m", "distill", "train", "killed.py"], place, {"KILL": "1"})
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    run, straight = place / "runs" / "killed", place / "straight" / "killed"
-    assert [path.name for path in (run / "checkpoints").glob("step-*")] == ["step-00000011"]
+    name = f"killed-{told.name}"
+    done = run_python(["-m", "distill", "train", "killed.py", "--name", name], place, {"KILL": str(int(told))})
+    run, straight = place / "runs" / name, place / "straight" / name
+    saved = sorted(path.name for path in (run / "checkpoints").glob("step-*"))
+    if told == signal.SIGKILL:
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert saved == ["step-00000011"]
+        assert lines(run / "metrics.jsonl")[-1]["step"] > 11, "killed in the middle of an epoch"
+    else:
+        assert done.returncode == 75, done.stderr
+        assert len(saved) == 2 and "step-00000011" < saved[1] < "step-00000022"
+        said = done.stderr.splitlines()[-1]
+        assert said.startswith(f"distill: {told.name} stopped ") and said.endswith("Go on with --resume auto.")
     assert not (run / "student").exists()
-    assert lines(run / "metrics.jsonl")[-1]["step"] > 11, "killed in the middle of an epoch"
-    train(place, "killed.py", "--resume", "auto")
-    train(place, "killed.py", "--root", "straight")
+    train(place, "killed.py", "--name", name, "--resume", "auto")
+    train(place, "killed.py", "--name", name, "--root", "straight")
     for name in ("student/model.safetensors", "student/config.json", "recipe.json"):
         assert (run / name).read_bytes() == (straight / name).read_bytes(), name
     assert results(read(run / "report.json")) == results(read(straight / "report.json"))

@@ -105,7 +105,7 @@ def line_of(shares: tuple[tuple[int, ...], ...] | None = None) -> dict[str, Any]
     start = 0 if shares is None else sum(sum(share) for share in shares[:rank])
     window = cut(whole.rows(slice(start, start + sum(own))), own)
     one.fit(
-        lambda epoch: iter([(0.0, window)]),
+        lambda epoch, start: iter([(0.0, window)]),
         epochs=range(1),
         after_epoch=lambda epoch: False,
         log=lines.append,
@@ -156,7 +156,7 @@ def test_two_processes_see_the_gradients_and_balance_of_one(tmp_path: Path) -> N
 def test_the_log_holds_the_factors() -> None:
     one, lines = trainer("gradnorm"), []
     one.fit(
-        lambda epoch: iter([(0.0, [batch_of(8)])]),
+        lambda epoch, start: iter([(0.0, [batch_of(8)])]),
         epochs=range(2),
         after_epoch=lambda epoch: False,
         log=lines.append,

@@ -152,7 +152,7 @@ def test_a_nan_names_the_term_and_the_step() -> None:
     batches = [batch_of(8), batch_of(8), batch_of(8).rows(torch.tensor([2, 3])), batch_of(8)]
     with pytest.raises(NotFinite, match="The loss of term 'breaks' is nan at step 3"):
         one.fit(
-            lambda epoch: ((epoch + step / 4, [batch]) for step, batch in enumerate(batches)),
+            lambda epoch, start: ((epoch + step / 4, [batch]) for step, batch in enumerate(batches)),
             epochs=range(1),
             after_epoch=lambda epoch: False,
             log=lambda line: None,
@@ -162,7 +162,7 @@ def test_a_nan_names_the_term_and_the_step() -> None:
 def test_the_log_holds_each_term_raw_and_weighted() -> None:
     one, lines = trainer(), []
     one.fit(
-        lambda epoch: ((epoch + step / 2, [batch_of(8)]) for step in range(2)),
+        lambda epoch, start: ((epoch + step / 2, [batch_of(8)]) for step in range(2)),
         epochs=range(2),
         after_epoch=lambda epoch: False,
         log=lines.append,
