@@ -28,6 +28,7 @@ from distill.trainer import Average, Trainer, shared_layer
 from distill.view import Sees
 from distill.weighting import GradNorm
 
+_SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 ARMS = ("transferred", "plain", "initialized")
 
 
@@ -87,8 +88,15 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     """An Accelerator in the recipe's precision, or in the launcher's where the recipe says nothing.
 
     Raises:
-        ValueError: the launcher started several processes that do not know of each other.
+        ValueError: the launcher started several processes that do not know of each other, or would shard the student.
     """
+    for kind in _SHARDED:
+        # What the launcher asks for: on CPUs Accelerate trains two plain copies in its place without a word.
+        if os.environ.get(f"ACCELERATE_USE_{kind}", "false").lower() == "true":
+            raise ValueError(
+                f"{kind} shards the student, and a checkpoint would hold one process's part of it. Launch with DDP: "
+                "recipes/accelerate/many_gpus.yaml."
+            )
     AcceleratorState._reset_state()
     names = {None: None, "float32": "no", "bf16": "bf16", "fp16": "fp16"}
     try:

@@ -99,8 +99,8 @@ def verify(path: Path) -> None:
     try:
         expected = json.loads((path / _CHECKSUMS).read_text())
         wrong = [name for name in (_STATE, _PROGRESS) if _checksum(path / name) != expected[name]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"Checkpoint {path} can't be read: {error}.") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"Checkpoint {path} can't be read: {first_line(error)}.") from error
     if wrong:
         raise ValueError(f"Checkpoint {path} can't be read: its {wrong[0]} is damaged.")
 
@@ -129,11 +129,13 @@ def load_progress(path: Path) -> dict[str, Any]:
         ValueError: the file is damaged.
     """
     try:
-        progress: dict[str, Any] = json.loads((path / _PROGRESS).read_text())
-    except (OSError, ValueError) as error:
+        progress = json.loads((path / _PROGRESS).read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"Checkpoint {path} can't be read: {error}. Remove it to go on from the one before it."
+            f"Checkpoint {path} can't be read: {first_line(error)}. Remove it to go on from the one before it."
         ) from error
+    if not isinstance(progress, dict):
+        raise ValueError(f"Checkpoint {path} can't be read: its {_PROGRESS} is no mapping.")
     return progress
 
 

@@ -1,12 +1,13 @@
 """A run's folder: what may be written where, and files that are whole or not there."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 if sys.platform != "win32":
     import fcntl
@@ -69,20 +70,36 @@ def holding(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: another run holds it.
     """
+    path = folder.parent / f".{folder.name}.lock"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = (folder.parent / f".{folder.name}.lock").open("a")
+        lock = _locked(path)
+    except BlockingIOError:
+        raise ValueError(f"Another run is at work in {folder}. Wait until it ends, or choose another --name.") from None
     except OSError as error:
         raise ValueError(f"{folder} can't be written: {error.strerror}. Choose another folder with --root.") from error
     with lock:
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"Another run is at work in {folder}. Wait until it ends, or choose another --name."
-                ) from None
-        yield
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> IO[str]:
+    """The file, locked. Raises: BlockingIOError: another process has the lock."""
+    while True:
+        lock = path.open("a")
+        if sys.platform == "win32":
+            return lock
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise
+        # The run before may have removed the file between the two.
+        if path.exists() and path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
+            return lock
+        lock.close()
 
 
 def write_whole(path: Path, text: str) -> None:

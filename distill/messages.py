@@ -23,4 +23,5 @@ def one_line(error: Exception) -> str:
     text = str(error)
     if "Original Traceback" in text:
         text = text.strip().splitlines()[-1].partition(": ")[2]
-    return " ".join(text.split())
+    # A name from outside may hold what moves the cursor or turns the text around.
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(text.split()))

@@ -67,7 +67,7 @@ def _train(recipe: Recipe, options: Options, console: Console, accelerator: Acce
     accelerator.wait_for_everyone()
     if options.resume and (folder / "report.json").exists():
         console.print(f"{folder} is complete already.", markup=False, highlight=False, soft_wrap=True)
-        return _shown(report_from_json((folder / "report.json").read_text()), folder, console)
+        return _shown(_read_report(folder / "report.json"), folder, console)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     main, first = main_arm(recipe), recipe.seed
     parts = prepare(recipe, load_splits(recipe, first, options.root), first, options.root)
@@ -103,6 +103,13 @@ def _train(recipe: Recipe, options: Options, console: Console, accelerator: Acce
         write_whole(folder / "report.md", markdown(report))
         write_whole(folder / "report.json", report_to_json(report))
     return _shown(report, folder, console)
+
+
+def _read_report(path: Path) -> Report:
+    try:
+        return report_from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error} Start anew with --overwrite, or change --name.") from error
 
 
 def _shown(report: Report, folder: Path, console: Console) -> Report:

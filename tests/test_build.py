@@ -313,6 +313,13 @@ def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch: pytes
         make_accelerator(plain_recipe())
 
 
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
+def test_a_launcher_that_would_shard_the_student_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")
+    with pytest.raises(ValueError, match=rf"{kind} shards the student, .* Launch with DDP"):
+        make_accelerator(plain_recipe())
+
+
 @pytest.mark.parametrize(
     ("precision", "launcher", "chosen"),
     [

@@ -70,4 +70,4 @@ def _is_folder(path: Path) -> bool:
 def _shown(path: Path) -> str:
     """The path as it is, or in quotation marks and cut where it would spoil a line."""
     text = str(path)
-    return text if text.isprintable() and len(text) <= 250 else repr(f"{text[:80]}...")
+    return text if text.isprintable() and len(text) <= 250 else repr(text if len(text) <= 250 else f"{text[:80]}...")

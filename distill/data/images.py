@@ -20,6 +20,8 @@ from distill.data.folders import inside
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
+_DEEPEST = 100
+
 T = TypeVar("T")
 
 
@@ -144,8 +146,12 @@ def image_names(root: Path, folder: Path) -> Iterator[str]:
     """Names under `root` of the image files in and below `folder`, sorted within each; hidden ones are passed over.
 
     Raises:
-        ValueError: a link that leads out of `root`, or a link to a folder.
+        ValueError: a link that leads out of `root`, or a link to a folder; or folders in folders without end.
     """
+    if len(folder.relative_to(root).parts) > _DEEPEST:
+        raise ValueError(
+            f"{str(folder)[:80]}... lies more than {_DEEPEST} folders deep. Give the folder of the images."
+        )
     prefix = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith("."):

@@ -173,7 +173,12 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
         raise ValueError(f"{path} cannot be read as parquet: {one_line(error)}.") from None
     found: dict[str, list[str]] = {name: [] for name in columns}
     for name, entries in found.items():
-        for row, value in enumerate(read[name].to_pylist(), start=1):
+        try:
+            values = read[name].to_pylist()
+        except (OverflowError, ValueError) as error:  # a moment that Python has no number for, or text that is none
+            kind = read[name].type
+            raise ValueError(f"{path}: column {name!r} of type {kind} can't be read: {one_line(error)}.") from None
+        for row, value in enumerate(values, start=1):
             if value is not None and not isinstance(value, str | int | float):
                 kind = type(value).__name__
                 raise ValueError(f"{path}, row {row}: column {name!r} holds {kind}, neither text nor a number.")

@@ -181,9 +181,11 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _is_named(item: tuple[object, object]) -> bool:
-    """Whether it is a name and a tensor of numbers that lie one after the other."""
+    """Whether it is a name and a tensor that can be copied: neither sparse, nor quantised, nor without its numbers."""
     name, value = item
-    return isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided
+    if not (isinstance(name, str) and isinstance(value, Tensor)):
+        return False
+    return value.layout is torch.strided and not value.is_quantized and not value.is_meta
 
 
 def _uncompiled(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
