@@ -111,10 +111,9 @@ class _StageRun:
         def after_epoch(epoch: int) -> bool:
             nonlocal progress
             progress = self._after_epoch(trainer, learner, progress, epoch, seconds())
-            stops = self._stops(progress)
-            if not stops and epoch + 1 < self.stage.epochs and self._told_to_stop(trainer.steps, always=True):
+            if self._told_to_stop(trainer.steps, always=True):
                 raise self._stopped(trainer.steps)
-            return stops
+            return self._stops(progress)
 
         def after_step(epoch: int, step: int) -> None:
             if step == feed.batches.steps:

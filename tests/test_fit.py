@@ -332,18 +332,23 @@ def test_a_bank_and_compared_gradients_go_on_within_an_epoch(tmp_path: Path) -> 
     assert any("gradient_norms" in line or "gradients" in line for line in straight.lines)
 
 
-def test_a_signal_saves_behind_its_step_and_the_run_goes_on_to_the_same_bits(straight: Ended, tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", [8, 9, 6, 15], ids=["amid an epoch", "an epoch's end", "a stage's end", "the end"])
+def test_a_signal_saves_behind_its_step_and_the_run_goes_on_to_the_same_bits(
+    step: int, straight: Ended, tmp_path: Path
+) -> None:
     class Signalling(StoppingBar):
         def tick(self, examples: int) -> None:
             super().tick(examples)
-            if len(self.told) - 1 == 8:
+            if len(self.told) - 1 == step:
                 signal.raise_signal(signal.SIGTERM)
 
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(stopping.Stopped, match=r"SIGTERM stopped .* behind step 8; it is saved\. Go on with --resume"):
+    with pytest.raises(
+        stopping.Stopped, match=rf"SIGTERM stopped .* behind step {step}; it is saved\. Go on with --resume"
+    ):
         fit_arm(parts_of(hard_recipe()), tmp_path, on_cpu(), seed=4, resume=False, bar=Signalling())
     assert signal.getsignal(signal.SIGTERM) is handler
-    assert max(steps_of(tmp_path)) == 8
+    assert max(steps_of(tmp_path)) == step
     assert_same(run(hard_recipe(), tmp_path, resume=True), straight)
 
 
