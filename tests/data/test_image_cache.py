@@ -321,7 +321,9 @@ def test_a_reader_waits_for_a_row_that_another_process_is_writing(tmp_path, name
     assert files.decoded == [2]
 
 
-@pytest.mark.parametrize("start", [pytest.param("fork", marks=needs_fork), pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "start", [pytest.param("fork", marks=needs_fork), pytest.param("spawn", marks=pytest.mark.slow)]
+)
 def test_workers_read_it_forked_and_spawned(tmp_path, write_image, start):
     names = [f"{seed}.png" for seed in range(4)]
     for seed, name in enumerate(names):
