@@ -43,8 +43,11 @@ def save(
         told = {**progress, "step": step, "processes": accelerator.num_processes}
         try:
             _write(target, {**state, "random": random_states}, told)
-        # torch writes its archive in C++, which answers a full disk with a RuntimeError.
         except (OSError, RuntimeError) as error:
+            # torch writes its archive in C++, which answers a full disk with a RuntimeError. Others are not of writing:
+            # that a data worker died is told at any moment.
+            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+                raise
             shutil.rmtree(_draft(target), ignore_errors=True)
             fault = [f"Checkpoint {target} can't be written: {_reason(error, folder)}."]
     if accelerator.num_processes > 1:
