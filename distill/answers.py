@@ -57,10 +57,9 @@ def compare(student: Answers, teacher: Answers) -> tuple[float, float]:
     With several labels two models agree on a label where both are above, or both below, the threshold that each was
     given on the validation examples.
     """
-    if not student.test.several:
-        pair = student.test.logits, teacher.test.logits
-        return metrics.agreement(*pair), metrics.divergence(*pair)
     pair = student.test.logits, teacher.test.logits
+    if not student.test.several:
+        return metrics.agreement(*pair), metrics.divergence(*pair)
     return metrics.label_agreement(*pair, thresholds(student), thresholds(teacher)), metrics.label_divergence(*pair)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from distill import metrics
 from distill.answers import SPECIFICITY, Answers, thresholds
 from distill.data import Cases
+from distill.data.cases import UNKNOWN
 from distill.report import ByLabel, Estimate, Gain, Group, Interval, LabelQuality, Wrong
 
 TEACHER, TRANSFERRED = "teacher", "transferred"
@@ -28,6 +29,7 @@ def by_label(labels: Sequence[str], models: Models, cases: Cases | None, *, resa
     cases: of the test examples; None takes each example for a patient of its own.
     """
     truth = next(iter(models.values()))[0].test.labels
+    counts = metrics.label_counts(truth)
     patient = torch.arange(len(truth)) if cases is None else cases.patient
     drawn = _draw(models, truth, patient, resamples)
     others = [name for name in models if name != TRANSFERRED] if TRANSFERRED in models else []
@@ -36,8 +38,8 @@ def by_label(labels: Sequence[str], models: Models, cases: Cases | None, *, resa
         wrong = {name: _wrong(models[name][0], models[TEACHER][0]) for name in models if name != TEACHER}
     return ByLabel(
         labels=tuple(labels),
-        known=tuple((~truth.isnan()).sum(0).tolist()),
-        positives=tuple((truth == 1).sum(0).tolist()),
+        known=tuple((counts.positives + counts.negatives).tolist()),
+        positives=tuple(counts.positives.tolist()),
         patients=_count(patient),
         resamples=resamples,
         specificity=SPECIFICITY,
@@ -125,7 +127,7 @@ def _gain(drawn: Mapping[str, _Drawn], other: str, models: Models, truth: Tensor
 def _groups(models: Models, truth: Tensor, cases: Cases, resamples: int) -> tuple[Group, ...]:
     found = []
     for attribute, values in cases.attributes.items():
-        rows = {value: _rows(values, value) for value in sorted(set(values) - {""})}
+        rows = {value: _rows(values, value) for value in sorted(set(values) - {UNKNOWN})}
         judged = [which for which in rows.values() if len(which) >= LEAST_IN_GROUP]
         if len(judged) < 2:
             continue

@@ -157,7 +157,7 @@ def _arm(
 ) -> tuple[Outcome, Answers | None]:
     """The outcome, and the student's answers where an example has several labels."""
     result = folder / "result.json"
-    several = isinstance(splits, Splits) and splits.several
+    several = splits.several
     if options.resume and result.exists():
         answers = _kept_answers(folder, splits)
         return _read_outcome(json.loads(result.read_text())), answers
@@ -207,8 +207,9 @@ def _arm(
 
 def _kept_answers(folder: Path, splits: Splits | TextSplits) -> Answers | None:
     """What a student said before the run was stopped, where an example has several labels."""
-    if not (isinstance(splits, Splits) and splits.several):
+    if not splits.several:
         return None
+    assert isinstance(splits, Splits)
     return read_answers(folder, splits.validation.labels, splits.test.labels)
 
 

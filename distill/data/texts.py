@@ -95,6 +95,11 @@ class TextSplits:
         return not self.classes
 
     @property
+    def several(self) -> bool:
+        """Whether a text may have several labels: never."""
+        return False
+
+    @property
     def collate(self) -> Callable[[Sequence[Any]], Batch]:
         """Makes a batch of examples."""
         return (

@@ -57,7 +57,7 @@ class Parts:
     @property
     def several(self) -> bool:
         """Whether an example may have several labels."""
-        return isinstance(self.splits, Splits) and self.splits.several
+        return self.splits.several
 
     @property
     def headline(self) -> str:
@@ -78,8 +78,7 @@ def prepare(recipe: Recipe, splits: Splits | TextSplits, seed: int, root: Path) 
     """
     classes = len(splits.classes)
     masked = isinstance(splits, TextSplits) and splits.masked
-    several = isinstance(splits, Splits) and splits.several
-    check_losses(recipe, several)
+    check_losses(recipe, splits.several)
     recipe, weighed = balance_positives(recipe, splits)
     set_seed(seed)
     student, student_view = load(recipe.student, splits, None if masked else classes, root, "student")

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from distill import metrics
 from distill.data import Splits, TextSplits
 from distill.losses import BinaryCrossEntropy
 from distill.plan import Plan
@@ -14,9 +15,9 @@ _BALANCED = "balanced"
 
 def positive_weights(labels: Tensor) -> tuple[float, ...]:
     """Negatives over positives of each label, float (N, K) with NaN unknown; 1 where one side has no example."""
-    positives, negatives = (labels == 1).sum(0), (labels == 0).sum(0)
-    both = (positives > 0) & (negatives > 0)
-    return tuple((negatives / positives).where(both, 1.0).tolist())
+    counts = metrics.label_counts(labels)
+    both = (counts.positives > 0) & (counts.negatives > 0)
+    return tuple((counts.negatives / counts.positives).where(both, 1.0).tolist())
 
 
 def balance_positives(recipe: Recipe, splits: Splits | TextSplits) -> tuple[Recipe, tuple[str, ...]]:
