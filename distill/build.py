@@ -1,5 +1,6 @@
 """From a recipe to built objects: the only file that knows everything."""
 
+import copy
 import fnmatch
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from distill.batch import Batch
@@ -19,16 +20,17 @@ from distill.losses import BinaryCrossEntropy, CrossEntropy, MaskedLanguageModel
 from distill.losses.kinds import Task
 from distill.messages import nearest
 from distill.optimize import optimizer_of, start_of
-from distill.pair import Learner
+from distill.pair import Learner, Teacher
 from distill.plan import Plan, Term, connect
 from distill.prepare import Parts, sample_batch
 from distill.recipe import Recipe, Stage
+from distill.sharding import asked_to_shard, shard, shard_frozen
 from distill.taps import Tapped
-from distill.trainer import Average, Trainer, shared_layer
+from distill.trainer import Average, Shared, Trainer, shared_layer
 from distill.view import Sees
 from distill.weighting import GradNorm
 
-_SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+State = Mapping[str, Tensor]
 ARMS = ("transferred", "plain", "initialized")
 
 
@@ -78,7 +80,16 @@ def arm_recipe(recipe: Recipe, arm: str, *, several: bool = False) -> Recipe:
     stages = tuple(_control_stage(stage, task, arm, keeps) for stage in recipe.all_stages())
     first = {"plan": stages[0].plan, "layer_decay": stages[0].layer_decay, "decay_to_start": stages[0].decay_to_start}
     plans = {"stages": stages} if recipe.stages else first
-    teacher = {} if arm == "initialized" else {"teacher": None, "initialize": None, "reestimate_batchnorm": None}
+    teacher = (
+        {}
+        if arm == "initialized"
+        else {
+            "teacher": None,
+            "initialize": None,
+            "reestimate_batchnorm": None,
+            "shard_teacher": False,
+        }
+    )
     several = any(len(stage.plan) > 1 for stage in stages)
     between = {} if several else {"balance": None, "compare_gradients_every": None}
     return replace(recipe, controls=(), allow_chance_teacher=False, **plans, **teacher, **between)  # type: ignore[arg-type]
@@ -88,15 +99,10 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     """An Accelerator in the recipe's precision, or in the launcher's where the recipe says nothing.
 
     Raises:
-        ValueError: the launcher started several processes that do not know of each other, or would shard the student.
+        ValueError: the launcher started several processes that do not know of each other, or asks to shard in a way
+            that is not built.
     """
-    for kind in _SHARDED:
-        # What the launcher asks for: on CPUs Accelerate trains two plain copies in its place without a word.
-        if os.environ.get(f"ACCELERATE_USE_{kind}", "false").lower() == "true":
-            raise ValueError(
-                f"{kind} shards the student, and a checkpoint would hold one process's part of it. Launch with DDP: "
-                "recipes/accelerate/many_gpus.yaml."
-            )
+    _check_sharding(recipe)
     AcceleratorState._reset_state()
     names = {None: None, "float32": "no", "bf16": "bf16", "fp16": "fp16"}
     try:
@@ -119,19 +125,44 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     return accelerator
 
 
+def _check_sharding(recipe: Recipe) -> None:
+    if not asked_to_shard():
+        if recipe.shard_teacher:
+            raise ValueError(
+                "shard_teacher has no effect under this launcher. Launch with recipes/accelerate/fsdp2.yaml, or leave "
+                "it out."
+            )
+        return
+    comparing = {
+        "balance": isinstance(recipe.balance, GradNorm),
+        "compare_gradients_every": recipe.compare_gradients_every,
+    }
+    for setting, given in comparing.items():
+        if given:
+            raise ValueError(
+                f"{setting}={getattr(recipe, setting)!r} compares gradients at one layer, which no process has whole "
+                "under FSDP. Leave it out, or launch with recipes/accelerate/many_gpus.yaml."
+            )
+
+
 def stage_trainer(
-    parts: Parts, stage: Stage, accelerator: Accelerator, seed: int, heads: Mapping[str, nn.Module] | None = None
+    parts: Parts, stage: Stage, accelerator: Accelerator, seed: int, heads: Mapping[str, State] | None = None
 ) -> tuple[Trainer, Learner]:
     """The trainer of one stage, and its learner as it is before Accelerate wraps it.
 
-    heads: those of the stage before, which go on under the same term's name.
+    Where the launcher asks to shard, what is trained is a copy of the parts' student, which stays whole.
+
+    heads: the states of those of the stage before, which go on under the same term's name.
     """
-    recipe, sample = parts.recipe, sample_batch(parts.splits)
+    recipe, sample, sharded = parts.recipe, sample_batch(parts.splits), asked_to_shard()
     freeze(parts.student, stage.freeze)
+    back_to_cpu(parts)
+    student = copy.deepcopy(parts.student) if sharded else parts.student
+    model = parts.teacher if any(term.needs_teacher for term in stage.plan.values()) else None
     set_seed(seed)
     teacher, learner = connect(
-        parts.teacher if any(term.needs_teacher for term in stage.plan.values()) else None,
-        parts.student,
+        copy.deepcopy(model) if recipe.shard_teacher else model,
+        student,
         stage.plan,
         sample,
         teacher_view=parts.teacher_view.module(),
@@ -140,16 +171,22 @@ def stage_trainer(
         aligned=parts.aligned,
     )
     carry_heads(learner, heads or {})
-    compares = len(stage.plan) > 1 and (
-        isinstance(recipe.balance, GradNorm) or recipe.compare_gradients_every is not None
-    )
-    shared = shared_layer(teacher, learner, stage.plan, sample) if compares else None
+    shared = shared_of(recipe, stage, teacher, learner, sample)
     learner.to(accelerator.device)
+    if teacher is not None and recipe.shard_teacher:
+        teacher.tapped.run_to_the_end()
+        shard_frozen(teacher.tapped.model, accelerator)
     if teacher is not None:
         teacher.to(accelerator.device)
+    if sharded:
+        shard(learner, accelerator)
     optimizer = optimizer_of(learner, stage, parts.started)
     start = start_of(learner, stage, parts.started)
-    prepared, prepared_optimizer = accelerator.prepare(learner, optimizer)
+    if sharded:  # for Accelerate it is then a model that needs no wrapper but autocast
+        prepared = accelerator.prepare_model(learner, evaluation_mode=True)
+        prepared_optimizer = accelerator.prepare_optimizer(optimizer)
+    else:
+        prepared, prepared_optimizer = accelerator.prepare(learner, optimizer)
     set_seed(seed, device_specific=True)
     trainer = Trainer(
         accelerator,
@@ -163,8 +200,16 @@ def stage_trainer(
         shared=shared,
         gradients_every=recipe.compare_gradients_every,
         start=start,
+        skip_not_finite=recipe.skip_not_finite,
     )
     return trainer, learner
+
+
+def back_to_cpu(parts: Parts) -> None:
+    """Bring both models back to the CPU, where a few examples are run before training; a stage may have moved them."""
+    parts.student.cpu()
+    if parts.teacher is not None:
+        parts.teacher.cpu()
 
 
 def balance_of(recipe: Recipe, stage: Stage) -> nn.Module | None:
@@ -174,17 +219,22 @@ def balance_of(recipe: Recipe, stage: Stage) -> nn.Module | None:
     return recipe.balance.build(tuple(stage.plan))
 
 
-def carry_heads(learner: Learner, heads: Mapping[str, nn.Module]) -> tuple[str, ...]:
-    """Give each head the weights of the head that the stage before had under the same term's name; names those terms.
+def shared_of(recipe: Recipe, stage: Stage, teacher: Teacher | None, learner: Learner, sample: Batch) -> Shared | None:
+    """The layer at which the stage's terms are compared; None where nobody asks, or there is one only."""
+    asked = isinstance(recipe.balance, GradNorm) or recipe.compare_gradients_every is not None
+    return shared_layer(teacher, learner, stage.plan, sample) if asked and len(stage.plan) > 1 else None
+
+
+def carry_heads(learner: Learner, heads: Mapping[str, State]) -> tuple[str, ...]:
+    """Give each head the state of the head that the stage before had under the same term's name; names those terms.
 
     Only tensors of equal name and shape go over, and none where a shared name has another shape: the term then reads
     another layer, and its head is a new one.
     """
     carried = []
     for name, head in learner.heads.items():
-        before = heads[name].state_dict() if name in heads else {}
         here = head.state_dict()
-        same = {key: tensor for key, tensor in before.items() if key in here}
+        same = {key: tensor for key, tensor in heads.get(name, {}).items() if key in here}
         if same and all(here[key].shape == tensor.shape for key, tensor in same.items()):
             head.load_state_dict(same, strict=False)
             carried.append(name)
@@ -197,7 +247,7 @@ def training_feed(parts: Parts, accelerator: Accelerator, seed: int) -> Feed:
     batches = Batches(
         len(parts.splits.train),
         batch_size=recipe.batch_size,
-        micro_batch_size=recipe.micro_batch_size,
+        micro_batch_size=recipe.micro_batch_bound,
         rank=accelerator.process_index,
         processes=processes,
         seed=seed,
@@ -214,7 +264,7 @@ def evaluation_loader(parts: Parts, split: str, accelerator: Accelerator) -> Ite
         len(examples),
         batch_size=len(examples),
         # Logits over a vocabulary take so much memory that evaluation gets no more at once than training.
-        micro_batch_size=max(recipe.micro_batch_size or recipe.batch_size, 1 if parts.masked else 256),
+        micro_batch_size=max(recipe.micro_batch_bound or recipe.batch_size, 1 if parts.masked else 256),
         rank=accelerator.process_index,
         processes=accelerator.num_processes,
         shuffle=False,

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
-from distill.build import balance_of, carry_heads, freeze, training_feed
+from distill.build import State, back_to_cpu, balance_of, carry_heads, freeze, training_feed
 from distill.data import Splits, TextSplits
 from distill.measure import multiply_adds, parameters, training_memory, weight_bytes
 from distill.optimize import optimizer_of, start_of
@@ -17,6 +17,7 @@ from distill.pair import answers_of
 from distill.plan import Arrow, arrows, connect
 from distill.prepare import Parts, cost_batch, sample_batch
 from distill.recipe import Stage
+from distill.sharding import asked_to_shard
 from distill.taps import taken
 from distill.view import Sees, View
 
@@ -29,6 +30,7 @@ def describe(parts: Parts, accelerator: Accelerator) -> str:
     Raises:
         ValueError: a tap, a shape, a head or a freeze pattern does not fit; named.
     """
+    back_to_cpu(parts)
     out = Console(file=io.StringIO(), width=_WIDTH, no_color=True)
     recipe, splits = parts.recipe, parts.splits
     out.print(
@@ -45,7 +47,7 @@ def describe(parts: Parts, accelerator: Accelerator) -> str:
         out.print(escape(str(parts.coverage)))
         if parts.coverage.left:
             out.print(f"Left at their own initialisation: {_names([str(tensor) for tensor in parts.coverage.left])}")
-    heads: Mapping[str, nn.Module] = {}
+    heads: Mapping[str, State] = {}
     for stage in recipe.all_stages():
         heads = _stage(out, parts, stage, accelerator, heads)
     controls = f" beside {' and '.join(recipe.controls)}" if recipe.controls else ""
@@ -95,9 +97,9 @@ def _view(view: Sees, parts: Parts) -> str:
 
 
 def _stage(
-    out: Console, parts: Parts, stage: Stage, accelerator: Accelerator, before: Mapping[str, nn.Module]
-) -> Mapping[str, nn.Module]:
-    """Prints a stage; `before` holds the heads of the one before it. Returns its heads."""
+    out: Console, parts: Parts, stage: Stage, accelerator: Accelerator, before: Mapping[str, State]
+) -> Mapping[str, State]:
+    """Prints a stage; `before` holds the states of the heads of the one before it. Returns its own."""
     recipe, splits = parts.recipe, parts.splits
     freeze(parts.student, stage.freeze)
     frozen = [name for name, parameter in parts.student.named_parameters() if not parameter.requires_grad]
@@ -129,13 +131,17 @@ def _stage(
             out.print(f"The weight of {name} moves: {escape(str(term.schedule))}")
     processes, batches = accelerator.num_processes, training_feed(parts, accelerator, recipe.seed).batches
     share = -(-recipe.batch_size // processes)
-    micro = min(recipe.micro_batch_size or share, share)
+    micro = min(recipe.micro_batch_bound or share, share)
+    most = f"{micro}, as many as fit the memory" if recipe.micro_batch_size == "auto" else micro
     precision = {"no": "float32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
     out.print(
         f"{stage.epochs} epochs of {batches.steps} steps; batch of {recipe.batch_size} over {processes} "
-        f"process{'es' if processes > 1 else ''} in micro-batches of at most {micro}; "
+        f"process{'es' if processes > 1 else ''} in micro-batches of at most {most}; "
         f"{escape(str(stage.optimizer))}, {escape(str(stage.schedule))}, precision {precision}"
     )
+    if asked_to_shard():
+        both = "the student and the teacher" if recipe.shard_teacher and teacher is not None else "the student"
+        out.print(f"Each process keeps a share of {both} (FSDP 2).")
     if stage.layer_decay is not None:
         rates = [group["lr"] for group in optimizer_of(learner, stage, parts.started).param_groups]
         out.print(f"Learning rates by depth: {min(rates):.3g} to {max(rates):.3g}, {stage.layer_decay:g} a block.")
@@ -167,7 +173,7 @@ def _stage(
     learner.student.close()
     if teacher is not None:
         teacher.tapped.close()
-    return dict(learner.heads.items())
+    return {name: head.state_dict() for name, head in learner.heads.items()}
 
 
 def _arrows(stage: Stage, rows: Sequence[Arrow]) -> Table:

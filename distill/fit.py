@@ -9,23 +9,24 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from distill import checkpoint
 from distill.bar import Bar
-from distill.build import answering, evaluation_loader, stage_trainer, training_feed
+from distill.build import State, answering, evaluation_loader, stage_trainer, training_feed
 from distill.evaluate import evaluate, guess
 from distill.journal import Journal
-from distill.messages import first_line
+from distill.messages import first_line, is_out_of_memory
 from distill.pair import Learner
 from distill.plan import student_taps
 from distill.prepare import Parts
 from distill.progress import Best, Progress, check_examples, examples_of, read_progress
 from distill.recipe import Stage
+from distill.sharding import is_sharded, share_of, shares_of_optimizer, whole
 from distill.stopping import Heard, Stopped, listening
 from distill.trainer import NotFinite, Trainer
 
-_STUDENT = "student.model."
+_STUDENT, _HEADS = "student.model.", "heads."
 _WORKER_DIED = (
     "A process that loads data died ({}). Where memory ran out lower workers=..., then go on with --resume auto."
 )
@@ -67,7 +68,7 @@ def fit_arm(
     own_batch = parts.recipe.batch_size // accelerator.num_processes
     bar.tick(start.epochs * own_examples + min(start.epoch_step * own_batch, own_examples))
     progress = start
-    heads: Mapping[str, nn.Module] = {}
+    heads: Mapping[str, State] = {}
     if start_quality is not None and saved is None:
         journal.write({"step": 0, "epoch": 0, "start": dict(start_quality)})
     try:
@@ -95,9 +96,9 @@ class _StageRun:
     heard: Heard
 
     def run(
-        self, progress: Progress, resumed: Path | None, heads: Mapping[str, nn.Module]
-    ) -> tuple[Progress, Mapping[str, nn.Module]]:
-        """Where the stage ended, and its heads for the next one."""
+        self, progress: Progress, resumed: Path | None, heads: Mapping[str, State]
+    ) -> tuple[Progress, Mapping[str, State]]:
+        """Where the stage ended, and the states of its heads for the next one."""
         trainer, learner = stage_trainer(self.parts, self.stage, self.accelerator, self.seed, heads)
         trainer.steps = progress.step
         if resumed is not None:
@@ -140,19 +141,20 @@ class _StageRun:
         except NotFinite as error:
             raise NotFinite(f"{error} {self._last_good()}") from error
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            if is_out_of_memory(error):
                 raise ValueError(self._out_of_memory(trainer.steps)) from error
             if str(error).startswith("DataLoader worker"):
                 raise ValueError(f"{_WORKER_DIED.format(first_line(error))} {self._last_good(way_out='')}") from error
             raise
         assert progress.best is not None
         best = self._checkpoints / f"step-{progress.best.step:08d}"
-        _take_student(checkpoint.load_state(best), learner)
+        state = checkpoint.load_state(best)
+        _take_student(state, self.parts.student)
         learner.student.close()
         if trainer.teacher is not None:
             trainer.teacher.tapped.close()
         self.accelerator.free_memory()
-        return progress, dict(learner.heads.items())
+        return progress, _heads_of(state["learner"])
 
     @property
     def _checkpoints(self) -> Path:
@@ -168,9 +170,13 @@ class _StageRun:
     ) -> Progress:
         if trainer.average is not None:
             trainer.average.swap()
-        tapped = answering(learner.student.model, self.parts.student_view, self.accelerator)
+        if is_sharded(learner):
+            self.parts.student.load_state_dict(whole(learner.student.model.state_dict()))
+        tapped = answering(self.parts.student, self.parts.student_view, self.accelerator)
         loader = evaluation_loader(self.parts, "validation", self.accelerator)
         answers = (guess if self.parts.masked else evaluate)(tapped, loader, self.accelerator)
+        if is_sharded(learner):
+            self.parts.student.cpu()  # room for training
         if trainer.average is not None:
             trainer.average.swap()
         quality = answers.quality()
@@ -200,7 +206,8 @@ class _StageRun:
             "unlogged": trainer.unlogged(),
         }
         told = {**asdict(here), "examples": examples_of(self.parts)}
-        checkpoint.save(self._checkpoints, trainer.steps, state, told, self.accelerator)
+        one = whole(state, keep=self.accelerator.is_main_process)
+        checkpoint.save(self._checkpoints, trainer.steps, one, told, self.accelerator)
         if self.accelerator.is_main_process:
             keep = self.parts.recipe.keep_checkpoints
             kept = [read_progress(path).best for path in checkpoint.checkpoints(self._checkpoints)[-keep:]]
@@ -222,7 +229,7 @@ class _StageRun:
     def _out_of_memory(self, steps: int) -> str:
         recipe, processes = self.parts.recipe, self.accelerator.num_processes
         share = -(-recipe.batch_size // processes)
-        micro = min(recipe.micro_batch_size or share, share)
+        micro = min(recipe.micro_batch_bound or share, share)
         terms = ", ".join(self.stage.plan)
         return (
             f"Out of memory in step {steps + 1}: micro-batches of {micro} examples, terms {terms}. Write "
@@ -244,12 +251,15 @@ class _StageRun:
 
 
 def _restore(state: Mapping[str, Any], trainer: Trainer, learner: Learner) -> None:
-    learner.load_state_dict(state["learner"])
-    trainer.optimizer.load_state_dict(state["optimizer"])
+    own = learner.state_dict()
+    learner.load_state_dict(
+        {name: share_of(tensor, own.get(name, tensor)) for name, tensor in state["learner"].items()}
+    )
+    trainer.optimizer.load_state_dict(shares_of_optimizer(state["optimizer"], trainer.optimizer))
     if trainer.average is not None:
         trainer.average.updates = state["updates"]
         for name, tensor in state["average"].items():
-            trainer.average.shadow[name].copy_(tensor)
+            trainer.average.shadow[name].copy_(share_of(tensor, trainer.average.shadow[name]))
     if trainer.start is not None:
         trainer.start.restore(state["start"])
     if trainer.accelerator.scaler is not None:
@@ -258,11 +268,20 @@ def _restore(state: Mapping[str, Any], trainer: Trainer, learner: Learner) -> No
     checkpoint.restore_random_state(state, trainer.accelerator)
 
 
-def _take_student(state: Mapping[str, Any], learner: Learner) -> None:
-    """Give the learner the weights of a checkpoint; the student the averaged ones where there is an average."""
-    model = learner.student.model
-    learner.load_state_dict(state["learner"])
+def _take_student(state: Mapping[str, Any], model: nn.Module) -> None:
+    """Give the student the weights of a checkpoint, the averaged ones where there is an average."""
+    model.load_state_dict(_below(_STUDENT, state["learner"]))
     if state["average"] is not None:
         with torch.no_grad():  # parameter by parameter: tied ones have one name in the average, and more in the state
             for name, parameter in model.named_parameters():
                 parameter.copy_(state["average"][f"{_STUDENT}{name}"])
+
+
+def _heads_of(state: State) -> dict[str, State]:
+    """{term: its head's state} of a learner's state."""
+    terms = dict.fromkeys(name.split(".")[1] for name in state if name.startswith(_HEADS))
+    return {term: _below(f"{_HEADS}{term}.", state) for term in terms}
+
+
+def _below(prefix: str, state: State) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -1,7 +1,9 @@
-"""What error messages share: the nearest right name, and another library's error in one line."""
+"""What error messages share: the nearest right name, and another library's error, told apart or in one line."""
 
 import difflib
 from collections.abc import Iterable
+
+import torch
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -13,6 +15,11 @@ def nearest(name: str, names: Iterable[str]) -> str:
 def first_line(error: Exception) -> str:
     """What an error of a library says, on one line and without its full stop."""
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch says that a device's or the machine's memory did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def one_line(error: Exception) -> str:

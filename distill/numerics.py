@@ -1,10 +1,14 @@
 """Arithmetic that losses share: wide floats, safe roots, and rows gathered over processes with their gradients."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 
 def widen(x: Tensor) -> Tensor:
@@ -27,6 +31,11 @@ def unit(x: Tensor, dim: int = -1) -> Tensor:
     """x over its L2 norm along `dim` (at least 1e-12); a zero vector stays zero, with gradient zero, not 1e12."""
     norm = safe_norm(x, dim, keepdim=True)
     return x * torch.where(norm > 0, norm.clamp_min(1e-12).reciprocal(), torch.zeros_like(norm))
+
+
+def whole_tensor(x: Tensor) -> Tensor:
+    """x as one tensor on this process where it is spread over several; every process calls it then."""
+    return x.full_tensor() if isinstance(x, DTensor) else x
 
 
 def without_autocast(x: Tensor) -> torch.autocast:
@@ -54,6 +63,22 @@ class _GatherRows(torch.autograd.Function):
         return whole[start : start + ctx.sizes[dist.get_rank()]], None
 
 
+_alone = ContextVar("alone", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, `gather_rows` waits for no other process: one's own rows stand in for theirs, so that sizes are the same.
+
+    For a try that one process may not survive, while the others go on.
+    """
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
 def gather_rows(x: Tensor) -> tuple[Tensor, int]:
     """Rows of all processes in rank order, with gradient to every process, and where this process's rows start.
 
@@ -63,6 +88,8 @@ def gather_rows(x: Tensor) -> tuple[Tensor, int]:
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return x, 0
+    if _alone.get():
+        return torch.cat([x] * dist.get_world_size()), len(x) * dist.get_rank()
     own = torch.tensor([len(x)], device=x.device)
     counts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(counts, own)

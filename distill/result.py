@@ -50,8 +50,9 @@ def report_of(
         has_teacher=parts.teacher is not None,
         teacher=teacher,
         outcomes=tuple(outcomes),
+        # One that is spread over processes does not fit where it would be measured.
         teacher_cost=None
-        if parts.teacher is None
+        if parts.teacher is None or recipe.shard_teacher
         else _cost(parts.teacher, parts.teacher_view, sample, accelerator, None),
         student_cost=_cost(
             parts.student, parts.student_view, sample, accelerator, folder / "student" / "model.safetensors"

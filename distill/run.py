@@ -1,5 +1,6 @@
 """A recipe from start to report: the transferred student and its controls, over seeds, under one budget."""
 
+import copy
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -12,6 +13,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
+from distill import micro_batch
 from distill.answers import Answers, at_chance, compare, read_answers, save_answers
 from distill.bar import Bar
 from distill.build import answering, arm_folder, arm_recipe, evaluation_loader, main_arm, make_accelerator
@@ -32,6 +34,7 @@ from distill.report import Outcome, Report, markdown, render, start_sentence
 from distill.report import from_json as report_from_json
 from distill.report import to_json as report_to_json
 from distill.result import report_of, student_config
+from distill.sharding import shard_frozen
 from distill.view import Sees
 
 
@@ -71,16 +74,20 @@ def _train(recipe: Recipe, options: Options, console: Console, accelerator: Acce
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     main, first = main_arm(recipe), recipe.seed
     parts = prepare(recipe, load_splits(recipe, first, options.root), first, options.root)
+    parts, matches = choose_layers(parts, accelerator, folder / RECORD if options.resume else None)
+    found = folder / micro_batch.RECORD
+    parts = micro_batch.choose_micro_batch(parts, accelerator, found if options.resume else None)
     answers = _teacher_answers(parts, accelerator)
     if answers is not None and not recipe.allow_chance_teacher:
         _refuse_chance(parts, answers.validation)
-    parts, matches = choose_layers(parts, accelerator, folder / RECORD if options.resume else None)
     text = describe(parts, accelerator) + tables(matches)
     if accelerator.is_main_process:
         open_folder(folder, recipe, overwrite=options.overwrite)
         write_whole(folder / "plan.txt", text)
         if matches:
             write_whole(folder / RECORD, to_text(matches))
+        if recipe.micro_batch_size == "auto":
+            write_whole(found, micro_batch.to_text(parts))
     accelerator.wait_for_everyone()
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     outcomes: list[Outcome] = []
@@ -224,9 +231,12 @@ def _start_quality(parts: Parts, accelerator: Accelerator) -> dict[str, float]:
 def _teacher_answers(parts: Parts, accelerator: Accelerator) -> Answers | None:
     if parts.teacher is None or not parts.comparable:
         return None
-    parts.teacher.eval()
+    model = parts.teacher.eval()
+    if parts.recipe.shard_teacher:
+        model = copy.deepcopy(model)
+        shard_frozen(model, accelerator)
     validation, test = (
-        _answers(parts, parts.teacher, parts.teacher_view, accelerator, split) for split in ("validation", "test")
+        _answers(parts, model, parts.teacher_view, accelerator, split) for split in ("validation", "test")
     )
     assert isinstance(validation, Predictions) and isinstance(test, Predictions)
     return Answers(validation, test)

@@ -101,6 +101,10 @@ class _Embeddings(nn.Module):
         self._left.clear()
         self.memory.write(*numbers.unbind(1), *vectors.to(bank.dtype).chunk(2, 1))
 
+    def forget(self) -> None:
+        """Drop the embeddings of this update."""
+        self._left.clear()
+
 
 def _add_rows(memory: nn.Module, rows: int, width: int) -> None:
     """Give a memory its rows of both models, at random, and their labels, −1 for a row that was not written yet."""

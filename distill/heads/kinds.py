@@ -45,6 +45,10 @@ class Remembers(Protocol):
         """Write what the forward passes of this update left; `gather` joins the rows of all processes in rank order."""
         ...
 
+    def forget(self) -> None:
+        """Drop what they left, of an update that is left out."""
+        ...
+
 
 @runtime_checkable
 class ReadsTeacher(Protocol):

@@ -37,9 +37,14 @@ class Recipe:
     decay_to_start: weight decay towards the start, of parameters that came from weights (L2-SP); stages have their own.
     stages: plans that follow each other, in place of plan and of its settings above.
     batch_size: examples of one update, over all processes.
-    micro_batch_size: most examples of one forward pass in one process; none for the process's whole share.
+    micro_batch_size: most examples of one forward pass in one process; none for the whole share, auto for what fits.
+        The update stays the same, but for BatchNorm's statistics, which are those of each micro-batch. "auto" tries two
+        steps on a copy before training, on the examples that cost most, and takes the largest of the share, half of it,
+        a quarter and so on that fits the memory of every process.
     mix: mixup and cutmix of the training images, the same for both models.
     clip: largest norm of the gradient.
+    skip_not_finite: updates in a row to leave out where a loss or the gradient is not finite; none stops at the first.
+        Where it is set a step waits for the device once. What fp16's loss scaling leaves out is not counted.
     balance: how the terms weigh against each other, on top of their weights; none for the weights as they are.
     compare_gradients_every: updates between two lines in the log with the norm of each term's gradient at the last
         layer that all terms reach, and the cosines between them; none for never.
@@ -54,6 +59,7 @@ class Recipe:
     checkpoint_every: updates between two checkpoints within an epoch; none saves behind each epoch only.
     keep_checkpoints: newest checkpoints that are kept, beside the best.
     allow_chance_teacher: train even where the teacher knows no more than chance.
+    shard_teacher: spread the teacher over the processes as the launcher spreads the student, where it does not fit one.
     """
 
     name: str
@@ -70,9 +76,10 @@ class Recipe:
     decay_to_start: float | None = None
     stages: tuple[Stage, ...] = ()
     batch_size: int = 64
-    micro_batch_size: int | None = None
+    micro_batch_size: int | Literal["auto"] | None = None
     mix: Mix | None = None
     clip: float | None = None
+    skip_not_finite: int | None = None
     balance: Balance | None = None
     compare_gradients_every: int | None = None
     ema: float | None = None
@@ -86,6 +93,7 @@ class Recipe:
     checkpoint_every: int | None = None
     keep_checkpoints: int = 2
     allow_chance_teacher: bool = False
+    shard_teacher: bool = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -99,6 +107,11 @@ class Recipe:
         self._check_onnx()
         self._check_teacher()
         self._check_start()
+
+    @property
+    def micro_batch_bound(self) -> int | None:
+        """Most examples of one forward pass in one process; None without a bound, or where it is still to be found."""
+        return None if isinstance(self.micro_batch_size, str) else self.micro_batch_size
 
     def all_stages(self) -> tuple[Stage, ...]:
         """The stages, or the plan as the one stage 'train'."""
@@ -149,7 +162,8 @@ class Recipe:
     def _check_sizes(self) -> None:
         counts = {
             "batch_size": self.batch_size,
-            "micro_batch_size": self.micro_batch_size,
+            "micro_batch_size": self.micro_batch_bound,
+            "skip_not_finite": self.skip_not_finite,
             "patience": self.patience,
             "repeats": self.repeats,
             "log_every": self.log_every,
@@ -161,7 +175,7 @@ class Recipe:
         for setting, count in counts.items():
             if count is not None and count < 1:
                 raise ValueError(f"{setting} must be at least 1, got {count}.")
-        if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
+        if self.micro_batch_bound is not None and self.micro_batch_bound > self.batch_size:
             raise ValueError(
                 f"micro_batch_size {self.micro_batch_size} is above batch_size {self.batch_size}. Lower it, or drop it."
             )
@@ -200,6 +214,7 @@ class Recipe:
                 "initialize": self.initialize,
                 "controls": self.controls,
                 "allow_chance_teacher": self.allow_chance_teacher,
+                "shard_teacher": self.shard_teacher,
             }
             for setting, value in needs.items():
                 if value:

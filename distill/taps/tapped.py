@@ -97,6 +97,10 @@ class Tapped(nn.Module):
             self._last = list(outputs)[-1]
         return {tap: self._read(tap, answer, outputs, calls, linear, inputs) for tap in self.taps}
 
+    def run_to_the_end(self) -> None:
+        """Never stop behind the last tap: the processes that share a sharded model wait for each other in it."""
+        self._stop = False
+
     def close(self) -> None:
         """Take the hooks off the model; afterwards this object can't be called any more."""
         for handle in self._handles:
@@ -124,7 +128,7 @@ class Tapped(nn.Module):
             if not self._live:
                 return
             self._calls[place] = self._calls.get(place, 0) + 1
-            self._outputs[place] = (value, [(tensor, tensor._version) for tensor in tensors(value)])
+            self._outputs[place] = (value, [(tensor, _changes(tensor)) for tensor in tensors(value)])
             if self._stop and place == self._last:
                 raise _Stop
 
@@ -132,7 +136,7 @@ class Tapped(nn.Module):
 
     def _read_linear(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         if self._live:
-            self._linear = (args[0], args[0]._version, output)
+            self._linear = (args[0], _changes(args[0]), output)
 
     def _read(
         self,
@@ -154,7 +158,7 @@ class Tapped(nn.Module):
                 raise TapError(
                     f"{kind} does not end in a linear layer, so 'embedding' is not defined. Name a module instead."
                 )
-            if linear[0]._version != linear[1]:
+            if _changes(linear[0]) != linear[1]:
                 raise TapError(
                     f"The input of {kind}'s classifier is changed in place after it was read. Name a module instead."
                 )
@@ -179,7 +183,7 @@ class Tapped(nn.Module):
                 f"Nearest: {good}."
             )
         output, versions = outputs[place]
-        if any(tensor._version != version for tensor, version in versions):
+        if any(_changes(tensor) != version for tensor, version in versions):
             raise TapError(
                 f"The {what} of '{path}' of {kind} is changed in place after it was read. "
                 f"Next that is safe: {self._next_safe(path, inputs)}."
@@ -201,6 +205,11 @@ def _place(tap: str) -> str:
     """Where a tap is read: at a module's path, or at `PATH:input`."""
     path, _, item = tap.partition(":")
     return f"{path}:{_INPUT}" if item in (_INPUT, CONTRIBUTIONS) else path
+
+
+def _changes(tensor: Tensor) -> int:
+    """How often a tensor was changed in place. While a model is compiled that is not known; the dry run has looked."""
+    return 0 if torch.compiler.is_compiling() else tensor._version
 
 
 def _before(read: Callable[[Any], None]) -> Callable[[nn.Module, Any], None]:

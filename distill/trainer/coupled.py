@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distill.batch import Batch
-from distill.heads import Remembers
 from distill.pair import BALANCE, Met, Value
 from distill.plan import Plan, compare
+from distill.trainer.buffers import kept_buffers, put_back
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,11 @@ def _forward_without_trace(
     learner: nn.Module, window: Sequence[Batch], targets: Sequence[Mapping[str, Tensor]]
 ) -> list[Mapping[str, Value | Met]]:
     """The learner's outputs; its buffers and the random state stay, so that the second pass sees the same."""
-    memories = {id(b) for module in learner.modules() if isinstance(module, Remembers) for b in module.buffers()}
-    # A memory is large, and only written behind the update.
-    buffers = [(buffer, buffer.clone()) for buffer in learner.buffers() if id(buffer) not in memories]
+    kept = kept_buffers(learner)
     device = window[0].index.device
     with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
         outputs = [learner(batch.inputs, target, batch) for batch, target in zip(window, targets, strict=True)]
-        for buffer, before in buffers:
-            buffer.copy_(before)
+    put_back(kept)
     return outputs
 
 

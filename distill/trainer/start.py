@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from distill.sharding import share_of
+
 
 class Start:
     """Where some parameters start, and the pull back to there.
@@ -30,6 +32,6 @@ class Start:
 
     @torch.no_grad()
     def restore(self, values: Mapping[str, Tensor]) -> None:
-        """Pull to these values from now on, those of the run that goes on."""
+        """Pull to these values, each of them whole, from now on: those of the run that goes on."""
         for name, tensor in values.items():
-            self.values[name].copy_(tensor)
+            self.values[name].copy_(share_of(tensor, self.values[name]))

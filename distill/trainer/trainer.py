@@ -1,5 +1,6 @@
 """The training step, and the loop around it. How a batch is cut or spread over processes does not change the update."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -13,20 +14,18 @@ from torch.optim import Optimizer
 from distill.batch import Batch
 from distill.clock import Stopwatch
 from distill.heads import Remembers
-from distill.numerics import gather_rows
+from distill.numerics import gather_rows, whole_tensor
 from distill.pair import BALANCE, Met, Teacher, Value
 from distill.plan import Plan, compare
 from distill.trainer.average import Average
+from distill.trainer.buffers import Kept, kept_buffers, put_back
 from distill.trainer.coupled import Coupled, couple, factors_of
+from distill.trainer.finite import NotFinite, fault, finite_rows, mean_losses
 from distill.trainer.gradients import Probe, Shared, as_line, norms_and_cosines
 from distill.trainer.start import Start
 from distill.weighting import NormFactors
 
 LogLine = Mapping[str, object]
-
-
-class NotFinite(ValueError):
-    """A loss or a gradient became NaN or infinite; names the term and the step."""
 
 
 @dataclass
@@ -40,6 +39,8 @@ class Trainer:
     shared: the layer at which the terms' gradients are compared; None where nobody asks.
     gradients_every: steps between two comparisons for the log; None for none.
     start: draws parameters back to where they began, as part of the gradient and not of the logged loss; None for not.
+    skip_not_finite: updates in a row that may be left out where a loss or the gradient is NaN or infinite; None stops
+        at the first. Each step then waits for the device once.
     """
 
     accelerator: Accelerator
@@ -53,12 +54,14 @@ class Trainer:
     shared: Shared | None = None
     gradients_every: int | None = None
     start: Start | None = None
+    skip_not_finite: int | None = None
     steps: int = 0
     watch: Stopwatch = field(init=False)
     _pending: list[Tensor] = field(default_factory=list, init=False)
     _examples: int = field(default=0, init=False)
     _factors: Mapping[str, Tensor | float] = field(default_factory=dict, init=False)
     _gradients: tuple[Tensor, Tensor] | None = field(default=None, init=False)
+    _left_out: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.watch = Stopwatch(self.accelerator.device)
@@ -71,12 +74,18 @@ class Trainer:
         """One update from a window's micro-batches; gives each term's mean over all examples, and the gradient norm.
 
         Losses are summed over the window and divided once by the number of examples over all processes, so neither
-        ragged micro-batches nor uneven processes shift the update. Nothing here waits for the device.
+        ragged micro-batches nor uneven processes shift the update. Nothing here waits for the device, but where
+        `skip_not_finite` is set the question whether the update counts. All processes see the same numbers and answer
+        alike; one that is left out changes neither weights nor buffers, optimizer, average or memories.
+
+        Raises:
+            NotFinite: more updates in a row than `skip_not_finite` are not finite.
         """
         count = self._count(window)
         weights = {name: term.weight_at(epoch) for name, term in self.plan.items()}
         for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * self.learning_rate(epoch)
+        kept = None if self.skip_not_finite is None else kept_buffers(self.learner)
         coupled = couple(self.plan, weights, window, self.learner, self._teach)
         probe = self._probe()
         sums: dict[str, Tensor] = dict(coupled.sums)
@@ -92,14 +101,19 @@ class Trainer:
                 self.accelerator.backward(sum(parts.values()) * (self.accelerator.num_processes / count))
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + loss.detach().sum()
-        norm = self._update()
-        means = self._reduced(sums, count)
+        norm, means = self._gradient_norm(), self._reduced(sums, count)
         self._factors = factors_of(self.plan, outputs)
-        if probe is not None:
-            self._compare_gradients(probe, count, means)
-        self._pending.append(torch.stack([*means.values(), norm]))
+        row = torch.stack([*means.values(), whole_tensor(norm.detach()).float()])
+        if kept is not None and not self._finite(row[None]).item():
+            self._leave_out(row, kept)
+        else:
+            self._left_out = 0
+            self._update(norm)
+            if probe is not None:
+                self._compare_gradients(probe, count, means)
+        self._pending.append(row)
         self.steps += 1
-        return {**means, "gradient_norm": norm}
+        return {**means, "gradient_norm": row[-1]}
 
     def fit(
         self,
@@ -123,7 +137,7 @@ class Trainer:
         after_step: called behind each step and its line of the log, with the epoch and its steps so far.
 
         Raises:
-            NotFinite: a loss or the gradient norm is NaN or infinite.
+            NotFinite: a loss or the gradient norm is NaN or infinite, more often in a row than may be left out.
         """
         for epoch in epochs:
             self.learner.train()
@@ -146,18 +160,20 @@ class Trainer:
         """What the next line of the log will tell of the steps since the last one, for a checkpoint between them.
 
         Raises:
-            NotFinite: a loss or the gradient norm of these steps is NaN or infinite.
+            NotFinite: a loss or the gradient norm of these steps is NaN or infinite, and none may be left out.
         """
         rows = torch.stack(self._pending).cpu() if self._pending else None
-        if rows is not None:
-            self._check_finite(rows)
-        return {"rows": rows, "examples": self._examples, "gradients": self._gradients}
+        if rows is not None and self.skip_not_finite is None:
+            self._left_in(rows)
+        told = {"rows": rows, "examples": self._examples, "gradients": self._gradients}
+        return {**told, "left_out": self._left_out}
 
     def go_on(self, unlogged: Mapping[str, Any]) -> None:
         """Take up what `unlogged` told, in a run that goes on."""
         rows, gradients = unlogged["rows"], unlogged["gradients"]
         self._pending = [] if rows is None else list(rows.to(self.accelerator.device).unbind())
         self._examples, self._gradients = unlogged["examples"], None if gradients is None else tuple(gradients)
+        self._left_out = unlogged["left_out"]
 
     def _weighted(
         self,
@@ -222,12 +238,14 @@ class Trainer:
             stacked = self.accelerator.reduce(stacked, reduction="sum")
         return dict(zip(self.plan, (stacked / count).unbind(), strict=True))
 
-    def _update(self) -> Tensor:
+    def _gradient_norm(self) -> Tensor:
         self.accelerator.unscale_gradients(self.optimizer)
         if self.start is not None:
             self.start.pull()
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        return torch.nn.utils.get_total_norm(gradients)
+
+    def _update(self, norm: Tensor) -> None:
         if self.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self.clip, norm)
         self.optimizer.step()
@@ -236,7 +254,20 @@ class Trainer:
             module.remember(lambda rows: gather_rows(rows)[0])
         if self.average is not None:
             self.average.update()
-        return norm.detach().float()
+
+    def _leave_out(self, row: Tensor, kept: Kept) -> None:
+        """Make the step one that never was; its numbers go into the log."""
+        if self._left_out == self.skip_not_finite:
+            before = f"behind {self._left_out} left out in a row (skip_not_finite={self.skip_not_finite})"
+            raise NotFinite(f"{fault(row, self.plan, self.steps + 1)}, {before}.")
+        self._left_out += 1
+        put_back(kept)
+        self.optimizer.zero_grad(set_to_none=True)
+        for module in self._remembering:
+            module.forget()
+        scaler = self.accelerator.scaler
+        if scaler is not None:  # not an overflow of its making: the scale stays
+            scaler.update(scaler.get_scale())
 
     def _waited(self, windows: Iterable[tuple[float, Sequence[Batch]]]) -> Iterator[tuple[float, Sequence[Batch]]]:
         iterator = iter(windows)
@@ -247,35 +278,41 @@ class Trainer:
                 return
             yield item
 
-    def _check_finite(self, rows: Tensor) -> None:
-        names, scaled = [*self.plan, "gradient_norm"], self.accelerator.scaler is not None
-        for row, values in enumerate(rows):
-            for name, value in zip(names, values, strict=True):
-                if not torch.isfinite(value) and not (scaled and name == "gradient_norm"):
-                    what = f"loss of term '{name}'" if name in self.plan else "gradient norm"
-                    raise NotFinite(f"The {what} is {float(value)} at step {self.steps - len(rows) + row + 1}.")
+    def _finite(self, rows: Tensor) -> Tensor:
+        return finite_rows(rows, scaled=self.accelerator.scaler is not None)
+
+    def _left_in(self, rows: Tensor) -> Tensor:
+        """The rows of the last steps whose updates counted; of one that did not it warns, or stops."""
+        finite = self._finite(rows)
+        count = int((~finite).sum())
+        if count == 0:
+            return rows
+        first = finite.tolist().index(False)
+        found = fault(rows[first], self.plan, self.steps - len(rows) + first + 1)
+        if self.skip_not_finite is None:
+            raise NotFinite(f"{found}.")
+        if self.accelerator.is_main_process:
+            warnings.warn(f"{found}. Left out: {count} of the last {len(rows)} updates.", stacklevel=2)
+        return rows[finite]
 
     def _line(self, progress: float) -> dict[str, object]:
         """The log's line for the steps since the last one; the only place where numbers are read from the device."""
-        rows, names = torch.stack(self._pending).cpu(), [*self.plan, "gradient_norm"]
-        self._check_finite(rows)
+        rows = torch.stack(self._pending).cpu()
+        counted = self._left_in(rows)
         examples, self._examples = self._examples, 0
         self._pending.clear()
-        means = dict(zip(names, map(float, rows.mean(0)), strict=True))
         factors = {name: float(self._factors[name]) for name in self.plan}
         weights = {name: term.weight_at(progress) * factors[name] for name, term in self.plan.items()}
         seconds, parts = self.watch.read()
         return {
             "step": self.steps,
             "epoch": round(progress, 6),
-            "loss": sum(weights[name] * means[name] for name in self.plan),
-            "raw": {name: means[name] for name in self.plan},
-            "weighted": {name: weights[name] * means[name] for name in self.plan},
+            **mean_losses(counted, weights),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "gradient_norm": means["gradient_norm"],
             "examples_per_second": examples * self.accelerator.num_processes / max(seconds, 1e-9),
             "teacher_share": parts.get("teacher", 0.0) / max(seconds, 1e-9),
             "wait_share": parts.get("wait", 0.0) / max(seconds, 1e-9),
+            **({} if len(counted) == len(rows) else {"skipped": len(rows) - len(counted)}),
             **({} if all(factor == 1.0 for factor in factors.values()) else {"balance": factors}),
             **self._gradient_line(),
         }

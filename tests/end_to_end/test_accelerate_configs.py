@@ -29,7 +29,10 @@ STARTS = {
     "many_gpus.yaml": (DistributedType.MULTI_GPU, 1, 8, "bf16"),
     "several_machines.yaml": (DistributedType.MULTI_GPU, 2, 16, "bf16"),
     "two_cpu_processes.yaml": (DistributedType.MULTI_GPU, 1, 2, "no"),
+    "fsdp2.yaml": (DistributedType.FSDP, 1, 8, "bf16"),
+    "zero2.yaml": (DistributedType.FSDP, 1, 8, "bf16"),
 }
+SHARDING = {"fsdp2.yaml": True, "zero2.yaml": False}
 
 TINY = """
 from distill import SGD, CrossEntropy, Digits, Model, Recipe, Term, main
@@ -84,7 +87,10 @@ def test_accelerate_reads_what_the_file_says(file: Path) -> None:
     config = load_config_from_file(str(file))
     read = config.distributed_type, config.num_machines, config.num_processes, config.mixed_precision
     assert read == STARTS[file.name]
-    assert not (config.fsdp_config or config.deepspeed_config or config.dynamo_config or config.use_cpu)
+    assert not (config.deepspeed_config or config.dynamo_config or config.use_cpu)
+    again = SHARDING.get(file.name)
+    wanted = {"version": 2, "reshard_after_forward": again, "auto_wrap_policy": "NO_WRAP"}
+    assert (config.fsdp_config or {}) == ({} if again is None else {f"fsdp_{name}": it for name, it in wanted.items()})
 
 
 @pytest.mark.parametrize("file", [*FILES, SLURM], ids=lambda file: file.name)
@@ -142,6 +148,15 @@ def test_many_gpus_train_together_in_bf16_as_cpus(place: Path) -> None:
     done = launch(place, "many_gpus.yaml", "--num_processes", "2", more=TOGETHER)
     assert done.returncode == 0, done.stderr
     assert "over 2 processes" in plan_of(place) and "precision bf16" in plan_of(place)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", SHARDING)
+def test_a_student_is_sharded_over_two_cpu_processes(file: str, place: Path) -> None:
+    done = launch(place, file, "--num_processes", "2", more=TOGETHER)
+    assert done.returncode == 0, done.stderr
+    assert "over 2 processes" in plan_of(place) and "precision bf16" in plan_of(place)
+    assert "Each process keeps a share of the student (FSDP 2)." in plan_of(place)
 
 
 # Stand-ins for SLURM's commands, which note what they were told. A task has a process group of its own.

@@ -1,0 +1,232 @@
+"""What a GPU does in a step of transfer: examples per second and the share of its bf16 peak, as JSON.
+
+python benchmarks/gpu.py [--rounds 5] [--steps 20] [--out benchmarks/results/gpu.json]
+
+Three pairs: ResNet-50 to ResNet-18 at 224x224, BERT-base to 4 layers at 128 tokens, and the literature's ResNet32x4 to
+ResNet8x4 at 32x32. The weights are random, which changes no cost, and the batches lie on the device: no data is waited
+for. Ways of one pair run in turn, round by round, and each is the median of its rounds. Compiling is timed apart.
+
+The peak is the fastest of several bf16 products of 8192x8192 matrices. Work is counted as the teacher's forward pass
+and three times the student's (two for the backward pass), two operations for each multiply-add.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import nn
+from torchvision.models import resnet18, resnet50
+from transformers import BertConfig, BertForSequenceClassification
+
+from distill.batch import Batch
+from distill.heads import Conv1x1, Linear
+from distill.losses import KD, CrossEntropy, HiddenState, Hint
+from distill.measure import machine, multiply_adds, versions
+from distill.models.cifar import resnet8x4, resnet32x4
+from distill.plan import Plan, Term, connect
+from distill.taps import taken
+from distill.trainer import Trainer
+
+TASK: Plan = {"task": Term(CrossEntropy(), weight=0.1), "kd": Term(KD(temperature=4.0), weight=0.9)}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is trained from what, and on what."""
+
+    teacher: Callable[[], nn.Module]
+    student: Callable[[], nn.Module]
+    plan: Plan
+    batch: Callable[[], Batch]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a step is run. teacher: whether there is one; without it the student learns from labels alone."""
+
+    precision: Literal["no", "bf16", "fp16"] = "bf16"
+    compiled: bool = False
+    channels_last: bool = False
+    teacher: bool = True
+
+
+def bert(layers: int) -> nn.Module:
+    return BertForSequenceClassification(BertConfig(num_hidden_layers=layers))
+
+
+def images(count: int, side: int, classes: int) -> Batch:
+    inputs = torch.randn(count, 3, side, side)
+    return Batch(inputs, torch.randint(0, classes, (count,)), torch.arange(count))
+
+
+def sentences(count: int, length: int) -> Batch:
+    ids = torch.randint(1000, 30_000, (count, length))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    return Batch(inputs, torch.randint(0, 2, (count,)), torch.arange(count), torch.ones_like(ids, dtype=torch.bool))
+
+
+PAIRS = {
+    "resnet50 to resnet18, 224x224": Pair(
+        resnet50,
+        resnet18,
+        {**TASK, "hint": Term(Hint(), 1.0, "layer3", "layer3", Conv1x1())},
+        lambda: images(256, 224, 1000),
+    ),
+    "bert-base to 4 layers, 128 tokens": Pair(
+        lambda: bert(12),
+        lambda: bert(4),
+        {**TASK, "hidden": Term(HiddenState(), 1.0, "bert.encoder.layer.3", "bert.encoder.layer.11", Linear())},
+        lambda: sentences(256, 128),
+    ),
+    "resnet32x4 to resnet8x4, 32x32": Pair(
+        lambda: resnet32x4(num_classes=100),
+        lambda: resnet8x4(num_classes=100),
+        {**TASK, "hint": Term(Hint(), 1.0, "layer2", "layer2", Conv1x1())},
+        lambda: images(64, 32, 100),
+    ),
+}
+WAYS = {
+    "float32": Way(precision="no"),
+    "fp16": Way(precision="fp16"),
+    "bf16": Way(),
+    "bf16, channels last": Way(channels_last=True),
+    "bf16, compiled student": Way(compiled=True),
+    "bf16, compiled student, channels last": Way(compiled=True, channels_last=True),
+    "bf16, no teacher": Way(teacher=False),
+}
+
+
+def trainer_of(pair: Pair, way: Way) -> Trainer:
+    torch.manual_seed(0)
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(mixed_precision=way.precision, dynamo_backend="inductor" if way.compiled else "no")
+    teacher, student, plan = pair.teacher(), pair.student(), pair.plan
+    if not way.teacher:
+        plan = {"task": Term(CrossEntropy())}
+    guide, learner = connect(teacher if way.teacher else None, student, plan, pair.batch().rows(slice(2)))
+    form = torch.channels_last if way.channels_last else torch.preserve_format
+    learner.to(accelerator.device).to(memory_format=form)  # type: ignore[call-overload]
+    if guide is not None:
+        guide.to(accelerator.device).to(memory_format=form)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(learner.parameters(), lr=0.01, momentum=0.9)
+    prepared, prepared_optimizer = accelerator.prepare(learner, optimizer)
+    prepared.train()
+    return Trainer(accelerator, guide, prepared, plan, prepared_optimizer)
+
+
+def operations(pair: Pair, way: Way) -> float:
+    """Floating-point operations of a step."""
+    batch = pair.batch()
+    one = batch.rows(slice(1))
+    student, teacher = (
+        multiply_adds(model, taken(model, one.inputs)) or 0 for model in (pair.student(), pair.teacher())
+    )
+    return 2.0 * len(batch) * (3 * student + (teacher if way.teacher else 0))
+
+
+def peak() -> float:
+    """Operations per second of bf16 matrix products."""
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    best = 0.0
+    for _ in range(10):
+        seconds = timed(lambda: a @ b, 10)
+        best = max(best, 2 * 8192**3 / seconds)
+    return best
+
+
+def timed(run: Callable[[], object], times: int) -> float:
+    """Seconds of one run, by the device's own clock."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(times):
+        run()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1000 / times
+
+
+def rows_of(
+    name: str, pair: Pair, ways: Mapping[str, Way], rounds: int, steps: int, at_most: float
+) -> list[dict[str, object]]:
+    batch = pair.batch().to(torch.device("cuda"))
+    runs: dict[str, Callable[[], object]] = {}
+    compiling, memory = {}, {}
+    for key, way in ways.items():
+        trainer = trainer_of(pair, way)
+
+        def run(trainer: Trainer = trainer) -> None:
+            trainer.step([batch])
+            trainer._pending.clear()
+
+        torch.cuda.reset_peak_memory_stats()
+        began = time.perf_counter()
+        for _ in range(3):
+            run()
+        torch.cuda.synchronize()
+        compiling[key] = time.perf_counter() - began
+        memory[key] = torch.cuda.max_memory_allocated()
+        runs[key] = run
+    seconds: dict[str, list[float]] = {key: [] for key in runs}
+    for _ in range(rounds):
+        for key, run in runs.items():
+            seconds[key].append(timed(run, steps))
+    rows = []
+    for key, way in ways.items():
+        middle = statistics.median(seconds[key])
+        row = {
+            "pair": name,
+            "way": key,
+            "batch": len(batch),
+            "seconds": middle,
+            "spread": (max(seconds[key]) - min(seconds[key])) / middle,
+            "examples_per_second": len(batch) / middle,
+            "share_of_peak": operations(pair, way) / middle / at_most,
+            "first_three_steps_seconds": compiling[key],
+            "peak_memory_bytes": memory[key],
+        }
+        rows.append(row)
+        print(
+            f"{name:36} {key:40} {row['examples_per_second']:10,.0f}/s  {row['share_of_peak']:6.1%} of the peak  "
+            f"first steps {compiling[key]:5.1f} s",
+            flush=True,
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds in which every way runs once")
+    parser.add_argument("--steps", type=int, default=20, help="steps of a way in a round")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu.json")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.error("there is no CUDA device here.")
+    at_most = peak()
+    print(f"{torch.cuda.get_device_name()}: {at_most / 1e12:.0f} TFLOP/s in bf16", flush=True)
+    rows: list[dict[str, object]] = []
+    for name, pair in PAIRS.items():
+        ways = {key: way for key, way in WAYS.items() if not (way.channels_last and "bert" in name)}
+        rows += rows_of(name, pair, ways, options.rounds, options.steps, at_most)
+    result = {
+        "device": torch.cuda.get_device_name(),
+        "peak_bf16_flops": at_most,
+        "cifar_epochs_per_minute": {
+            str(row["way"]): 60 * float(row["examples_per_second"]) / 50_000  # type: ignore[arg-type]
+            for row in rows
+            if "resnet32x4" in str(row["pair"])
+        },
+        "rows": rows,
+    }
+    options.out.write_text(json.dumps({**result, "machine": machine(), "versions": versions()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
