@@ -18,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
+from distill.archive import check_archive
 from distill.messages import first_line
 
 _PREFIX = "step-"
@@ -150,6 +151,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """
     verify(path)
     try:
+        check_archive(path / _STATE)
         state: dict[str, Any] = torch.load(path / _STATE, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes fail in the unpickler in many ways
         raise ValueError(

@@ -1,7 +1,6 @@
 """One student from its start to its chosen weights: stages, validation, checkpoints, early stop and resume."""
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +13,8 @@ from torch import Tensor, nn
 from distill import checkpoint
 from distill.bar import Bar
 from distill.build import State, answering, evaluation_loader, stage_trainer, training_feed
+from distill.clock import elapsed
+from distill.data.images import UnreadableImageError
 from distill.evaluate import evaluate, guess
 from distill.journal import Journal
 from distill.messages import first_line, is_out_of_memory
@@ -103,11 +104,11 @@ class _StageRun:
         trainer.steps = progress.step
         if resumed is not None:
             _restore(checkpoint.load_state(resumed), trainer, learner)
-        started, before = time.perf_counter(), progress
+        before, passed = progress, elapsed()
         feed = training_feed(self.parts, self.accelerator, self.seed)
 
         def seconds() -> float:
-            return before.seconds + time.perf_counter() - started
+            return before.seconds + passed()
 
         def after_epoch(epoch: int) -> bool:
             nonlocal progress
@@ -140,12 +141,11 @@ class _StageRun:
             )
         except NotFinite as error:
             raise NotFinite(f"{error} {self._last_good()}") from error
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise ValueError(self._out_of_memory(trainer.steps)) from error
-            if str(error).startswith("DataLoader worker"):
-                raise ValueError(f"{_WORKER_DIED.format(first_line(error))} {self._last_good(way_out='')}") from error
-            raise
+        except (RuntimeError, OSError, EOFError, UnreadableImageError) as error:
+            told = self._told_of(error, trainer.steps)
+            if told is None:
+                raise
+            raise ValueError(told) from error
         assert progress.best is not None
         best = self._checkpoints / f"step-{progress.best.step:08d}"
         state = checkpoint.load_state(best)
@@ -225,6 +225,18 @@ class _StageRun:
     def _stopped(self, steps: int) -> Stopped:
         name = self.heard.name or "A signal to another process"
         return Stopped(f"{name} stopped {self.folder} behind step {steps}; it is saved. Go on with --resume auto.")
+
+    def _told_of(self, error: Exception, steps: int) -> str | None:
+        """What a user is told of an error that is not the program's own; None of any other."""
+        if isinstance(error, UnreadableImageError):
+            return f"{error} Bring it back, then go on with --resume auto. {self._last_good(way_out='')}"
+        if is_out_of_memory(error):
+            return self._out_of_memory(steps)
+        # One that is killed while it hands over a tensor is seen as a connection that broke.
+        handing = isinstance(error, ConnectionError | EOFError) and self.parts.recipe.workers > 0
+        if handing or str(error).startswith("DataLoader worker"):
+            return f"{_WORKER_DIED.format(first_line(error))} {self._last_good(way_out='')}"
+        return None
 
     def _out_of_memory(self, steps: int) -> str:
         recipe, processes = self.parts.recipe, self.accelerator.num_processes

@@ -1,18 +1,28 @@
 """A run's folder: what may be written where, and files that are whole or not there."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 if sys.platform != "win32":
     import fcntl
 
+from safetensors import SafetensorError
+
 from distill.recipe import Recipe, to_json
+
+# What the system answers to writing alone: the disk or the share is full, not to be written, or the file too large.
+_OF_WRITING = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EFBIG") if hasattr(errno, name))
+
+# What may change where a run goes on, since its updates stay the same: what an error says to lower, and when it saves.
+_FREE = ("workers", "micro_batch_size", "checkpoint_every", "keep_checkpoints")
 
 
 def check_folder(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
@@ -39,7 +49,7 @@ def check_folder(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool)
         before = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}). Change --name, or start anew with --overwrite.") from error
-    if changed := _changed(before, json.loads(to_json(recipe))):
+    if changed := _changed(_kept(before), _kept(json.loads(to_json(recipe)))):
         raise ValueError(
             f"{folder} holds a run of another recipe ({changed}), so it can't be resumed with this one. "
             "Change --name, or start anew with --overwrite."
@@ -68,7 +78,7 @@ def holding(folder: Path) -> Iterator[None]:
     On Windows there is no such lock.
 
     Raises:
-        ValueError: another run holds it.
+        ValueError: another run holds it, or a file can't be written inside, because the disk is full or such.
     """
     path = folder.parent / f".{folder.name}.lock"
     try:
@@ -81,8 +91,17 @@ def holding(folder: Path) -> Iterator[None]:
     with lock:
         try:
             yield
+        except (OSError, SafetensorError) as error:
+            number = _number(error)
+            if number is None or number not in _OF_WRITING:
+                raise
+            raise ValueError(
+                f"{folder} can't be written: {os.strerror(number)}. Make room or mend the folder, then go on with "
+                "--resume auto."
+            ) from error
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # a file that stays holds nobody: the lock is the open file's
+                path.unlink(missing_ok=True)
 
 
 def _locked(path: Path) -> IO[str]:
@@ -102,11 +121,24 @@ def _locked(path: Path) -> IO[str]:
         lock.close()
 
 
+def _number(error: OSError | SafetensorError) -> int | None:
+    """The system's number of an error; safetensors tells it as text, `(os error 28)`."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a whole file or none of it."""
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(text)
     draft.replace(path)
+
+
+def _kept(recipe: Any) -> Any:
+    """A recipe without the settings that may change on resume."""
+    return {name: value for name, value in recipe.items() if name not in _FREE} if isinstance(recipe, dict) else recipe
 
 
 def _changed(before: Any, now: Any, path: str = "") -> str:

@@ -25,6 +25,7 @@ class Journal:
         draft = folder / f".{self._path.name}.draft"
         draft.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
         draft.replace(self._path)
+        _number_events(folder / "tensorboard")
         purge = 0 if resume_after is None else resume_after + 1  # TensorBoard hides what is there from this step on
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
 
@@ -44,6 +45,16 @@ class Journal:
         """Flush and close the event file."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _number_events(folder: Path) -> None:
+    """Give older event files names that sort before any new one's, in the order in which they were written.
+
+    TensorBoard reads them in the order of their names, which begin with the time: where the clock was set back, an
+    older file would hide what a newer one says.
+    """
+    for number, path in enumerate(sorted(folder.glob("events.out.tfevents.*"))):
+        path.rename(path.with_name(f"events.out.tfevents.{number:010d}"))
 
 
 def _lines(path: Path) -> list[dict[str, object]]:

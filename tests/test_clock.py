@@ -60,6 +60,21 @@ def test_a_part_within_a_part_counts_in_both(time: Time) -> None:
     assert watch.read() == (3.0, {"teacher": 2.0, "step": 3.0})
 
 
+def test_a_clock_that_is_set_back_gives_no_negative_seconds(time: Time) -> None:
+    """By hand: 2 seconds of waiting; then the clock falls by 1000 while waiting, and by 9 amid a step of 1 + 3."""
+    watch = Stopwatch(torch.device("cpu"))
+    with watch.host("wait"):
+        time.now += 2
+    with watch.host("wait"):
+        time.now -= 1000
+    with watch.device("step"):
+        time.now += 1
+        with watch.host("wait"):
+            time.now -= 9
+        time.now += 3
+    assert watch.read() == (6.0, {"wait": 2.0, "step": 4.0})
+
+
 def test_real_work_takes_real_time() -> None:
     watch = Stopwatch(torch.device("cpu"))
     with watch.device("work"):

@@ -1,9 +1,15 @@
 """Files, names and settings from outside that once ended in a traceback, or that must never do what they say."""
 
+import ast
+import copy
 import io
 import json
 import math
 import os
+import socket
+import struct
+import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +24,7 @@ from pyarrow import parquet
 from rich.console import Console
 from torch import nn
 
+from distill import checkpoint
 from distill.data.cifar_files import read_cifar10
 from distill.data.folders import find_folder, inside
 from distill.data.images import decode, image_names
@@ -26,13 +33,15 @@ from distill.data.text_files import present, read_table
 from distill.models.pickled import module_tensors
 from distill.models.places import place_of
 from distill.models.sources import load_model
-from distill.models.weights import CONFIG_FILE, MODEL_FILE, read_tensors, save_student
+from distill.models.weights import CONFIG_FILE, MODEL_FILE, fit_tensors, read_tensors, save_student
 from distill.picture.figure import legible
 from distill.picture.labels import draw_labels
 from distill.recipe import from_json, read_recipe
 from distill.report import ByLabel, Estimate, LabelQuality, Report, markdown, render
+from distill.run import Options, train
+from tests.commands import ROOT
 from tests.report.made import HELPED, report
-from tests.tiny import plain_recipe
+from tests.tiny import on_cpu, plain_recipe
 
 RESNET = "distill.models.cifar:resnet8"
 # A label of a CSV, the name of a folder: what it would do in a browser, in a terminal, and to the reading order.
@@ -236,3 +245,164 @@ def test_an_image_whose_name_would_clear_the_screen_is_named_harmlessly(tmp_path
     path = tmp_path / "a\x1b[2J\nb.png"
     path.write_bytes(b"no image")
     assert r"a\x1b[2J\nb.png" in refusal(lambda: decode(path))
+
+
+# Files that claim more than they hold
+
+
+def grown(act: Callable[[], object]) -> int:
+    """Bytes by which the most that this process held in memory during an act was above what it held before."""
+
+    def told(name: str) -> int:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith(name)))
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = told("VmRSS")
+    act()
+    return told("VmHWM") - before
+
+
+def held_in(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def pack(path: Path, name: str) -> None:
+    """Write the archive anew, packed, with a gigabyte of zeros in one place."""
+    held = held_in(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for entry, data in held.items():
+            with archive.open(entry, "w") as file:
+                for part in [bytes(2**20)] * 1024 if entry.endswith(f"/{name}") else [data]:
+                    file.write(part)
+
+
+def overlap(path: Path) -> None:
+    """Write an archive of 40 storages of 32 MiB that all lie in one place of it."""
+    torch.save({f"w{number}": torch.zeros(1) for number in range(40)}, path)
+    held = held_in(path)
+    pickled = next(entry for entry in held if entry.endswith("/data.pkl"))
+    # A storage's numbers are counted behind its device: one is `K\x01`, eight Mi are `J` and four bytes.
+    held[pickled] = held[pickled].replace(b"K\x01tq", b"J" + struct.pack("<i", 2**23) + b"tq")
+    root = pickled.removesuffix("data.pkl")
+    storages = [f"{root}data/{number}" for number in range(40)]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in held.items():
+            if name not in storages[1:]:
+                archive.writestr(name, bytes(2**25) if name == storages[0] else data)
+        first = archive.getinfo(storages[0])
+        for name in storages[1:]:
+            archive.filelist.append(copy.copy(first))
+            archive.filelist[-1].filename = name
+
+
+def legacy(path: Path) -> None:
+    """Write a file of PyTorch's older format whose one storage is told to be of 100 GB."""
+    torch.save({"w": torch.zeros(4)}, path, _use_new_zipfile_serialization=False)
+    data = path.read_bytes()
+    assert data.count(b"cpuq\x06K\x04") == 1
+    path.write_bytes(data.replace(b"cpuq\x06K\x04", b"cpuq\x06\x8a\x06" + (25 * 2**30).to_bytes(6, "little")))
+
+
+CLAIMS: dict[str, Callable[[Path], None]] = {
+    "packed tensor": lambda path: pack(path, "data/0"),
+    "packed pickle": lambda path: pack(path, "data.pkl"),
+    "packed version": lambda path: pack(path, "version"),
+    "overlapping tensors": overlap,
+    "claimed storage": legacy,
+}
+MOST = 100 * 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is told by /proc")
+@pytest.mark.parametrize("name", CLAIMS)
+def test_weights_and_checkpoints_that_claim_more_than_they_hold_fill_no_memory(name: str, tmp_path: Path) -> None:
+    """Nor where whoever made the checkpoint wrote checksums to it."""
+    path = checkpoint.save(tmp_path, 1, {"w": torch.zeros(4)}, {}, on_cpu())
+    state = path / "state.pt"
+    CLAIMS[name](state)
+    sums = {each: checkpoint._checksum(path / each) for each in ("state.pt", "progress.json")}
+    (path / "checksums.json").write_text(json.dumps(sums))
+    checkpoint.verify(path)
+    said: list[str] = []
+    assert grown(lambda: said.append(refusal(lambda: checkpoint.load_state(path)))) < MOST
+    assert "step-00000001 can't be read: its state.pt is damaged" in said[0]
+    assert grown(lambda: said.append(refusal(lambda: read_tensors(state)))) < MOST
+    assert str(state) in said[1]
+
+
+def test_a_tensor_of_many_numbers_in_place_of_few_is_refused_by_its_shape(tmp_path: Path) -> None:
+    """A view of one number, 100 Gi times, is a few bytes of a file, and stays so until somebody copies it."""
+    torch.save({"weight": torch.zeros(1).expand(100 * 2**30, 1)}, tmp_path / "w.pt")
+    tensors = read_tensors(tmp_path / "w.pt")
+    said = refusal(lambda: fit_tensors(nn.Linear(1, 1, bias=False), tensors, source="a", weights="w.pt"))
+    assert "weight ((107374182400, 1) in the file, (1, 1) in the model)" in said
+
+
+def header(shape: list[int], end: int) -> bytes:
+    return json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}}).encode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is told by /proc")
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [
+        (2**60, b"{}"),
+        (90_000_000, b"{}"),
+        (None, header([25 * 2**30], 100 * 2**30)),
+        (None, header([2**40], 4)),
+        (None, header([2**62, 4], 0)),
+        (None, b"[" * 100_000),
+    ],
+    ids=["header", "shorter header", "tensor", "shape", "shape past all numbers", "depth"],
+)
+def test_safetensors_that_claim_more_than_they_hold_fill_no_memory(
+    length: int | None, text: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + bytes(4))
+    assert grown(lambda: refusal(lambda: read_tensors(path))) < MOST
+
+
+# What a run sends and fetches: nothing. Weights that a recipe names are fetched by the libraries that know where.
+
+NETWORK = {
+    "socket", "socketserver", "ssl", "http", "urllib", "xmlrpc", "ftplib", "smtplib", "asyncio", "webbrowser",
+    "requests", "urllib3", "httpx", "aiohttp", "websockets", "flask", "fastapi", "uvicorn", "wandb", "mlflow",
+}  # fmt: skip
+FETCHES = {"load_state_dict_from_url", "download_url_to_file", "hf_hub_download", "snapshot_download", "urlopen"}
+
+
+def test_no_file_of_ours_opens_a_connection_or_fetches() -> None:
+    files = sorted((ROOT / "distill").rglob("*.py"))
+    assert len(files) > 100
+    found = []
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names.append(node.module)
+            if isinstance(node, ast.Attribute):
+                names.append(node.attr)
+            found += [(path.name, name) for name in names if name.split(".")[0] in NETWORK or name in FETCHES]
+    assert found == []
+
+
+def test_a_run_opens_no_connection_and_its_report_fetches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError(f"a connection: {arguments[1:]}")
+
+    for name in ("bind", "listen", "connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse, raising=False)
+    train(plain_recipe(epochs=1), Options(tmp_path), Console(file=io.StringIO()))
+    written = [path for path in (tmp_path / "plain").iterdir() if path.suffix in (".md", ".json", ".txt", ".jsonl")]
+    assert {"report.md", "report.json", "plan.txt", "recipe.json", "metrics.jsonl"} <= {path.name for path in written}
+    assert not [path.name for path in written if "://" in path.read_text()]
+    for text in ((tmp_path / "plain" / "report.md").read_text(), markdown(labelled())):
+        tokens = MarkdownIt("commonmark").enable("table").parse(text)
+        inner = [child for token in tokens for child in token.children or ()]
+        places = [str(token.attrs[name]) for token in inner for name in ("src", "href") if name in token.attrs]
+        assert not [place for place in places if "//" in place or ":" in place]

@@ -1,6 +1,7 @@
 """Each line is in the file and in TensorBoard; a resumed run writes on from its checkpoint; one process writes."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,18 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     Journal(tmp_path / "none", writes=False).write(line(1))
     assert not (tmp_path / "none").exists()
+
+
+def test_tensorboard_shows_a_resumed_run_where_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads files in the order of their names, which begin with the time."""
+    now = 2e9
+    monkeypatch.setattr(time, "time", lambda: now)
+    write(tmp_path, line(1, 0.1), line(2, 0.2))
+    now -= 1000
+    write(tmp_path, line(2, 0.4), line(3, 0.3), resume_after=1)
+    now -= 1000
+    write(tmp_path, line(4, 0.5), resume_after=3)
+    shown = scalars(tmp_path)["loss"]
+    assert shown == [(step, pytest.approx(loss)) for step, loss in ((1, 0.1), (2, 0.4), (3, 0.3), (4, 0.5))]
