@@ -66,7 +66,14 @@ def deterministic_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def tiny(precision: str, **changes: Any) -> Recipe:
     """Three steps an epoch, small enough that rounding does not grow."""
-    base = {"plan": FEATURES, "precision": precision, "optimizer": SGD(lr=0.02), "epochs": 7, "log_every": 1}
+    base = {
+        "plan": FEATURES,
+        "precision": precision,
+        "optimizer": SGD(lr=0.02),
+        "epochs": 7,
+        "log_every": 1,
+        "clip": 1.0,
+    }
     return pair_recipe(**{**base, **changes})
 
 
@@ -85,14 +92,15 @@ def trained(recipe: Recipe) -> list[Any]:
 # Half precision
 
 
-@pytest.mark.parametrize(("precision", "first", "later"), [("bf16", 0.02, 0.05), ("fp16", 0.005, 0.01)])
+@pytest.mark.parametrize(("precision", "first", "later"), [("bf16", 0.02, 0.05), ("fp16", 0.005, 0.03)])
 def test_half_precision_stays_near_float32(precision: str, first: float, later: float) -> None:
-    """bf16 keeps 8 bits, steps of 0.4%, and fp16 11, of 0.05%: each loss of the first steps, and of all 21."""
+    """bf16 keeps 8 bits, steps of 0.4%, and fp16 11, of 0.05%: each loss of the first steps, and of all 21, clipped."""
     whole, half = trained(tiny("float32")), trained(tiny(precision))
     assert [line["raw"] for line in whole] != [line["raw"] for line in half]
     for wide, narrow in zip(whole, half, strict=True):
         share = first if wide["step"] < 4 else later
         assert narrow["raw"] == pytest.approx(wide["raw"], rel=share, abs=share / 20), f"step {wide['step']}"
+        assert narrow["gradient_norm"] == pytest.approx(wide["gradient_norm"], rel=0.1), f"step {wide['step']}"
 
 
 # Loss scaling
@@ -122,13 +130,13 @@ def weights(trainer: Trainer) -> Tensor:
 
 @pytest.mark.parametrize("micro_batch_size", [None, 5])
 def test_an_update_that_overflows_in_fp16_is_one_that_never_was(micro_batch_size: int | None) -> None:
-    one, windows = scaled(2.0**34, micro_batch_size=micro_batch_size, clip=1.0)
+    one, windows = scaled(2.0**34, micro_batch_size=micro_batch_size)
     before = weights(one)
     means = one.step(windows[0])
     assert not means["gradient_norm"].isfinite() and means["task"].isfinite()
     assert torch.equal(weights(one), before)
     assert one.accelerator.scaler is not None and one.accelerator.scaler.get_scale() == 2.0**14
-    fine, _ = scaled(2.0**14, micro_batch_size=micro_batch_size, clip=1.0)
+    fine, _ = scaled(2.0**14, micro_batch_size=micro_batch_size)
     for window in windows:
         assert one.step(window)["gradient_norm"].isfinite()
         fine.step(window)
