@@ -4,7 +4,7 @@ python benchmarks/gpu.py [--rounds 5] [--steps 20] [--out benchmarks/results/gpu
 
 Three pairs: ResNet-50 to ResNet-18 at 224x224, BERT-base to 4 layers at 128 tokens, and the literature's ResNet32x4 to
 ResNet8x4 at 32x32. The weights are random, which changes no cost, and the batches lie on the device: no data is waited
-for. Ways of one pair run in turn, round by round, and each is the median of its rounds. Compiling is timed apart.
+for. Each way is the median of its rounds, one way after the other; compiling is timed apart.
 
 The peak is the fastest of several bf16 products of 8192x8192 matrices. Work is counted as the teacher's forward pass
 and three times the student's (two for the backward pass), two operations for each multiply-add.
@@ -13,6 +13,7 @@ and three times the student's (two for the backward pass), two operations for ea
 import argparse
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -32,7 +33,8 @@ from distill.losses import KD, CrossEntropy, HiddenState, Hint
 from distill.measure import machine, multiply_adds, versions
 from distill.models.cifar import resnet8x4, resnet32x4
 from distill.plan import Plan, Term, connect
-from distill.taps import taken
+from distill.taps import Tapped, taken
+from distill.teacher_cache import Cache, Form
 from distill.trainer import Trainer
 
 TASK: Plan = {"task": Term(CrossEntropy(), weight=0.1), "kd": Term(KD(temperature=4.0), weight=0.9)}
@@ -50,12 +52,18 @@ class Pair:
 
 @dataclass(frozen=True)
 class Way:
-    """How a step is run. teacher: whether there is one; without it the student learns from labels alone."""
+    """How a step is run.
+
+    teacher: whether there is one; without it the student learns from labels alone. answers: no hint, only the teacher's
+    logits. cached: they come from the teacher cache, whose rows are read and copied to the device in each step.
+    """
 
     precision: Literal["no", "bf16", "fp16"] = "bf16"
     compiled: bool = False
     channels_last: bool = False
     teacher: bool = True
+    answers: bool = False
+    cached: bool = False
 
 
 def bert(layers: int) -> nn.Module:
@@ -101,14 +109,19 @@ WAYS = {
     "bf16, compiled student": Way(compiled=True),
     "bf16, compiled student, channels last": Way(compiled=True, channels_last=True),
     "bf16, no teacher": Way(teacher=False),
+    "bf16, channels last, answers": Way(channels_last=True, answers=True),
+    "bf16, channels last, cached answers": Way(channels_last=True, answers=True, cached=True),
+    "bf16, channels last, no teacher": Way(channels_last=True, teacher=False),
 }
 
 
-def trainer_of(pair: Pair, way: Way) -> Trainer:
+def trainer_of(pair: Pair, way: Way, cache: Cache | None = None) -> Trainer:
     torch.manual_seed(0)
     AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=way.precision, dynamo_backend="inductor" if way.compiled else "no")
     teacher, student, plan = pair.teacher(), pair.student(), pair.plan
+    if way.answers:
+        plan = TASK
     if not way.teacher:
         plan = {"task": Term(CrossEntropy())}
     guide, learner = connect(teacher if way.teacher else None, student, plan, pair.batch().rows(slice(2)))
@@ -119,7 +132,28 @@ def trainer_of(pair: Pair, way: Way) -> Trainer:
     optimizer = torch.optim.SGD(learner.parameters(), lr=0.01, momentum=0.9)
     prepared, prepared_optimizer = accelerator.prepare(learner, optimizer)
     prepared.train()
-    return Trainer(accelerator, guide, prepared, plan, prepared_optimizer)
+    return Trainer(accelerator, guide, prepared, plan, prepared_optimizer, cache=cache)
+
+
+def cache_of(pair: Pair, examples: int) -> Cache:
+    """A cache of random logits for one batch."""
+    one = pair.batch().rows(slice(1))
+    logits = Tapped(pair.student(), ("logits",))(one.inputs)["logits"]
+    form = Form("float16", tuple(logits.shape[1:]))
+    cache = Cache(Path(tempfile.mkdtemp()), {"logits": form}, examples=examples, views=1)
+    filled = cache.with_kept(Batch(torch.arange(examples), torch.arange(examples), torch.arange(examples)), 0)
+    assert filled.kept is not None
+    cache.add(filled.kept, {"logits": torch.randn(examples, *form.shape)})
+    cache.keep()
+    cache.refresh()
+    return cache
+
+
+def with_rows(cache: Cache, batch: Batch, numbers: Tensor) -> Batch:
+    """The batch on the device, with its rows read from the disk and copied there."""
+    kept = cache.with_kept(Batch(numbers, numbers, numbers), 0).to(batch.index.device).kept
+    assert kept is not None
+    return batch.with_kept(kept)
 
 
 def operations(pair: Pair, way: Way) -> float:
@@ -129,7 +163,7 @@ def operations(pair: Pair, way: Way) -> float:
     student, teacher = (
         multiply_adds(model, taken(model, one.inputs)) or 0 for model in (pair.student(), pair.teacher())
     )
-    return 2.0 * len(batch) * (3 * student + (teacher if way.teacher else 0))
+    return 2.0 * len(batch) * (3 * student + (teacher if way.teacher and not way.cached else 0))
 
 
 def peak() -> float:
@@ -156,55 +190,51 @@ def timed(run: Callable[[], object], times: int) -> float:
 def rows_of(
     name: str, pair: Pair, ways: Mapping[str, Way], rounds: int, steps: int, at_most: float
 ) -> list[dict[str, object]]:
-    batch = pair.batch().to(torch.device("cuda"))
-    runs: dict[str, Callable[[], object]] = {}
-    compiling, memory = {}, {}
+    batch, numbers = pair.batch().to(torch.device("cuda")), pair.batch().index
+    rows = []
     for key, way in ways.items():
-        trainer = trainer_of(pair, way)
+        # One at a time: Accelerate has one state, so a teacher runs in the precision of the last accelerator made.
+        cache = cache_of(pair, len(batch)) if way.cached else None
+        trainer = trainer_of(pair, way, cache)
 
-        def run(trainer: Trainer = trainer) -> None:
-            trainer.step([batch])
-            trainer._pending.clear()
+        def run(trainer: Trainer = trainer, cache: Cache | None = cache) -> None:
+            trainer.step([batch if cache is None else with_rows(cache, batch, numbers)])
+            trainer.lines.rows.clear()
 
         torch.cuda.reset_peak_memory_stats()
         began = time.perf_counter()
         for _ in range(3):
             run()
         torch.cuda.synchronize()
-        compiling[key] = time.perf_counter() - began
-        memory[key] = torch.cuda.max_memory_allocated()
-        runs[key] = run
-    seconds: dict[str, list[float]] = {key: [] for key in runs}
-    for _ in range(rounds):
-        for key, run in runs.items():
-            seconds[key].append(timed(run, steps))
-    rows = []
-    for key, way in ways.items():
-        middle = statistics.median(seconds[key])
+        first = time.perf_counter() - began
+        seconds = [timed(run, steps) for _ in range(rounds)]
+        middle = statistics.median(seconds)
         row = {
             "pair": name,
             "way": key,
             "batch": len(batch),
             "seconds": middle,
-            "spread": (max(seconds[key]) - min(seconds[key])) / middle,
+            "spread": (max(seconds) - min(seconds)) / middle,
             "examples_per_second": len(batch) / middle,
             "share_of_peak": operations(pair, way) / middle / at_most,
-            "first_three_steps_seconds": compiling[key],
-            "peak_memory_bytes": memory[key],
+            "first_three_steps_seconds": first,
+            "peak_memory_bytes": torch.cuda.max_memory_allocated(),
         }
         rows.append(row)
         print(
             f"{name:36} {key:40} {row['examples_per_second']:10,.0f}/s  {row['share_of_peak']:6.1%} of the peak  "
-            f"first steps {compiling[key]:5.1f} s",
+            f"first steps {first:5.1f} s",
             flush=True,
         )
+        trainer.accelerator.free_memory()
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds in which every way runs once")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds of a way")
     parser.add_argument("--steps", type=int, default=20, help="steps of a way in a round")
+    parser.add_argument("--ways", default="", help="run only the ways whose name has this in it, as 'answers'")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu.json")
     options = parser.parse_args()
     if not torch.cuda.is_available():
@@ -213,7 +243,11 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name()}: {at_most / 1e12:.0f} TFLOP/s in bf16", flush=True)
     rows: list[dict[str, object]] = []
     for name, pair in PAIRS.items():
-        ways = {key: way for key, way in WAYS.items() if not (way.channels_last and "bert" in name)}
+        ways = {
+            key: way
+            for key, way in WAYS.items()
+            if options.ways in key and not (way.channels_last and "bert" in name and not way.answers)
+        }
         rows += rows_of(name, pair, ways, options.rounds, options.steps, at_most)
     result = {
         "device": torch.cuda.get_device_name(),

@@ -5,7 +5,7 @@ python benchmarks/gpu_runs.py [--out benchmarks/results/gpu_runs.json]
 A recipe on digits with a loss of each kind (answers, features, relations), four epochs of 23 steps, is run in float32
 and then otherwise: in bf16 and fp16, compiled, sharded by both configurations of recipes/accelerate (one
 process each), and stopped by SIGTERM twice and resumed. Each row says how far the losses of its steps and the student's
-weights are from those of the float32 run. Deterministic algorithms, no TF32.
+weights are from those of the float32 run, or of the plain run in its own precision. Deterministic algorithms, no TF32.
 """
 
 import argparse
@@ -76,11 +76,13 @@ ONE = ["--num_processes", "1", "--num_machines", "1"]
 
 @dataclass(frozen=True)
 class Run:
-    """name, the words for the launcher, and how often it is stopped on its way."""
+    """name, the words for the launcher, how often it is stopped, the run that it is compared with, and own settings."""
 
     name: str
     launcher: tuple[str, ...]
     stops: int = 0
+    base: str = "float32"
+    settings: tuple[str, ...] = ()
 
 
 def configured(file: str, *words: str) -> tuple[str, ...]:
@@ -96,23 +98,32 @@ RUNS = (
     Run("bf16, compiled", configured("one_gpu_bf16.yaml", "--dynamo_backend", "inductor")),
     Run("float32, fsdp2.yaml", configured("fsdp2.yaml", "--num_processes", "1", "--mixed_precision", "no")),
     Run("float32, zero2.yaml", configured("zero2.yaml", "--num_processes", "1", "--mixed_precision", "no")),
-    Run("bf16, fsdp2.yaml", configured("fsdp2.yaml", "--num_processes", "1")),
-    Run("fp16, fsdp2.yaml", configured("fsdp2.yaml", "--num_processes", "1", "--mixed_precision", "fp16")),
+    Run("bf16, fsdp2.yaml", configured("fsdp2.yaml", "--num_processes", "1"), base="bf16"),
+    Run("fp16, fsdp2.yaml", configured("fsdp2.yaml", "--num_processes", "1", "--mixed_precision", "fp16"), base="fp16"),
+    Run("float32, both compiled", ("--mixed_precision", "no", *ONE), settings=("--speed.compile", "both")),
+    Run("float32, cached", ("--mixed_precision", "no", *ONE), settings=("--teacher_cache.form", "float32")),
+    Run("float32, profiled", ("--mixed_precision", "no", *ONE), settings=("--profile",)),
     Run("float32, stopped twice", (), stops=2),
-    Run("fp16, stopped twice", (), stops=2),
+    Run("fp16, stopped twice", (), stops=2, base="fp16"),
 )
 
 
 def environment() -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "OMP_NUM_THREADS": "2"}
+    return {
+        **os.environ,
+        "PYTHONPATH": path,
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "OMP_NUM_THREADS": "2",
+        "DISTILL_CACHE": "cache",
+    }
 
 
 def train(run: Run, place: Path) -> dict[str, object]:
     """Run it to its end; what it says goes into a file."""
     folder = place / "runs" / run.name
     began = time.perf_counter()
-    words = ["--name", run.name, "--resume", "auto"]
+    words = ["--name", run.name, "--resume", "auto", *run.settings]
     if run.stops:
         words += ["--precision", run.name.partition(",")[0]]
         command = [sys.executable, "-m", "distill", "train", "pair.py", *words]
@@ -141,7 +152,7 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 
 def compared(run: Run, done: dict[str, object], place: Path) -> dict[str, object]:
-    folder, base = place / "runs" / run.name, place / "runs" / RUNS[0].name
+    folder, base = place / "runs" / run.name, place / "runs" / run.base
     if not (folder / "report.json").exists():
         return {"run": run.name, **done, "failed": (place / f"{run.name}.txt").read_text()[-1500:]}
     ours, theirs = losses(folder), losses(base)
@@ -153,6 +164,7 @@ def compared(run: Run, done: dict[str, object], place: Path) -> dict[str, object
     outcome = json.loads((folder / "report.json").read_text())["outcomes"][0]
     return {
         "run": run.name,
+        "compared_with": run.base,
         **done,
         "losses_apart_first_step": apart[0],
         "losses_apart_first_five_steps": max(apart[:5]),

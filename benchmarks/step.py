@@ -61,7 +61,7 @@ def with_trainer(name: str) -> Step:
 
     def step(images: Tensor, labels: Tensor) -> None:
         trainer.step([Batch(images, labels, torch.arange(len(labels)))])
-        trainer._pending.clear()
+        trainer.lines.rows.clear()
 
     return step
 

@@ -87,7 +87,7 @@ def steps(teacher: nn.Module, student: nn.Module, sample: Batch) -> Callable[[Ba
 
     def step(batch: Batch) -> None:
         trainer.step([batch])
-        trainer._pending.clear()
+        trainer.lines.rows.clear()
 
     return step
 

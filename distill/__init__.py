@@ -84,8 +84,10 @@ from distill.recipe import Cosine as Cosine
 from distill.recipe import LinearDecay as LinearDecay
 from distill.recipe import Model as Model
 from distill.recipe import Recipe as Recipe
+from distill.recipe import Speed as Speed
 from distill.recipe import Stage as Stage
 from distill.recipe import Steps as Steps
+from distill.teacher_cache import TeacherCache as TeacherCache
 from distill.terms import distilbert_terms as distilbert_terms
 from distill.terms import minilm_terms as minilm_terms
 from distill.terms import minilmv2_terms as minilmv2_terms

@@ -22,10 +22,12 @@ from distill.messages import nearest
 from distill.optimize import optimizer_of, start_of
 from distill.pair import Learner, Teacher
 from distill.plan import Plan, Term, connect
-from distill.prepare import Parts, sample_batch
+from distill.prepare import Parts, open_cache, record_cache, sample_batch
 from distill.recipe import Recipe, Stage
 from distill.sharding import asked_to_shard, shard, shard_frozen
+from distill.speed import check_launcher, fast_model, quicken
 from distill.taps import Tapped
+from distill.teacher_cache import Cache
 from distill.trainer import Average, Shared, Trainer, shared_layer
 from distill.view import Sees
 from distill.weighting import GradNorm
@@ -36,19 +38,26 @@ ARMS = ("transferred", "plain", "initialized")
 
 @dataclass(frozen=True)
 class Feed:
-    """The training examples of this process: epoch by epoch, step by step, as micro-batches on the device."""
+    """The training examples of this process: epoch by epoch, step by step, as micro-batches on the device.
+
+    cache: gives each what is kept of the teacher's answers to it.
+    """
 
     loader: Iterable[Batch]
     batches: Batches
     device: torch.device
+    cache: Cache | None = None
 
     def __call__(self, epoch: int, start_step: int = 0) -> Iterator[tuple[float, Sequence[Batch]]]:
         """Pairs of progress in epochs and the micro-batches of one step."""
         self.batches.set_epoch(epoch, start_step)
         micro_batches = iter(self.loader)
         for step in range(start_step, self.batches.steps):
-            window = [next(micro_batches).to(self.device) for _ in range(self.batches.cuts(step))]
+            window = [self._complete(next(micro_batches), epoch) for _ in range(self.batches.cuts(step))]
             yield epoch + step / self.batches.steps, window
+
+    def _complete(self, batch: Batch, epoch: int) -> Batch:
+        return (batch if self.cache is None else self.cache.with_kept(batch, epoch)).to(self.device)
 
 
 def main_arm(recipe: Recipe) -> str:
@@ -80,19 +89,12 @@ def arm_recipe(recipe: Recipe, arm: str, *, several: bool = False) -> Recipe:
     stages = tuple(_control_stage(stage, task, arm, keeps) for stage in recipe.all_stages())
     first = {"plan": stages[0].plan, "layer_decay": stages[0].layer_decay, "decay_to_start": stages[0].decay_to_start}
     plans = {"stages": stages} if recipe.stages else first
-    teacher = (
-        {}
-        if arm == "initialized"
-        else {
-            "teacher": None,
-            "initialize": None,
-            "reestimate_batchnorm": None,
-            "shard_teacher": False,
-        }
-    )
+    teacher = {} if arm == "initialized" else {"teacher": None, "initialize": None, "reestimate_batchnorm": None}
     several = any(len(stage.plan) > 1 for stage in stages)
     between = {} if several else {"balance": None, "compare_gradients_every": None}
-    return replace(recipe, controls=(), allow_chance_teacher=False, **plans, **teacher, **between)  # type: ignore[arg-type]
+    unused = {"allow_chance_teacher": False, "teacher_cache": None, "shard_teacher": False}
+    speed = {"speed": None if recipe.speed is None else recipe.speed.without_teacher()}
+    return replace(recipe, controls=(), **unused, **plans, **teacher, **between, **speed)  # type: ignore[arg-type]
 
 
 def make_accelerator(recipe: Recipe) -> Accelerator:
@@ -116,6 +118,7 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
             f"precision={accelerator.mixed_precision!r} has no effect on {accelerator.device.type}. "
             "Train there in bf16 or float32."
         )
+    check_launcher(recipe.speed, accelerator)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
         raise ValueError(
@@ -159,6 +162,7 @@ def stage_trainer(
     back_to_cpu(parts)
     student = copy.deepcopy(parts.student) if sharded else parts.student
     model = parts.teacher if any(term.needs_teacher for term in stage.plan.values()) else None
+    model = fast_model(model, recipe.speed, stage.plan, sample, parts.teacher_view)
     set_seed(seed)
     teacher, learner = connect(
         copy.deepcopy(model) if recipe.shard_teacher else model,
@@ -176,6 +180,13 @@ def stage_trainer(
     if teacher is not None and recipe.shard_teacher:
         teacher.tapped.run_to_the_end()
         shard_frozen(teacher.tapped.model, accelerator)
+    cache = None
+    if teacher is not None and recipe.teacher_cache is not None:
+        precision = accelerator.mixed_precision
+        cache, _ = open_cache(parts, teacher, sample, seed=seed, precision=precision)
+        if accelerator.is_main_process:
+            record_cache(parts, cache, seed=seed, precision=precision)
+    quicken(teacher, learner, recipe.speed)
     if teacher is not None:
         teacher.to(accelerator.device)
     if sharded:
@@ -201,6 +212,7 @@ def stage_trainer(
         gradients_every=recipe.compare_gradients_every,
         start=start,
         skip_not_finite=recipe.skip_not_finite,
+        cache=cache,
     )
     return trainer, learner
 
@@ -241,8 +253,8 @@ def carry_heads(learner: Learner, heads: Mapping[str, State]) -> tuple[str, ...]
     return tuple(carried)
 
 
-def training_feed(parts: Parts, accelerator: Accelerator, seed: int) -> Feed:
-    """This process's share of the training examples."""
+def training_feed(parts: Parts, accelerator: Accelerator, seed: int, cache: Cache | None = None) -> Feed:
+    """This process's share of the training examples, with what a cache of the teacher's answers holds of them."""
     recipe, processes = parts.recipe, accelerator.num_processes
     batches = Batches(
         len(parts.splits.train),
@@ -252,19 +264,23 @@ def training_feed(parts: Parts, accelerator: Accelerator, seed: int) -> Feed:
         processes=processes,
         seed=seed,
         lengths=parts.splits.train.lengths,
+        views=None if cache is None else cache.views,
     )
-    return Feed(_loader(parts, parts.splits.train, batches, accelerator), batches, accelerator.device)
+    return Feed(_loader(parts, parts.splits.train, batches, accelerator), batches, accelerator.device, cache)
 
 
 def evaluation_loader(parts: Parts, split: str, accelerator: Accelerator) -> Iterable[Batch]:
     """This process's share of the "validation" or the "test" examples, each once over all processes."""
     recipe = parts.recipe
     examples = {"validation": parts.splits.validation, "test": parts.splits.test}[split]
+    bound = recipe.micro_batch_bound or recipe.batch_size
+    # Without a gradient a pass takes less memory. Logits over a vocabulary take so much that they get no more at once
+    # than in training.
+    at_once = bound if parts.masked else max(bound, min(256, 4 * bound))
     batches = Batches(
         len(examples),
         batch_size=len(examples),
-        # Logits over a vocabulary take so much memory that evaluation gets no more at once than training.
-        micro_batch_size=max(recipe.micro_batch_bound or recipe.batch_size, 1 if parts.masked else 256),
+        micro_batch_size=at_once,
         rank=accelerator.process_index,
         processes=accelerator.num_processes,
         shuffle=False,

@@ -104,11 +104,16 @@ def _run(command: str, recipes: Sequence[Recipe], words: Sequence[str]) -> None:
     if options.skip_unreadable:
         overrides.append("--data.skip-unreadable")
     changed = _overridden(recipes, overrides, tuple(options.allow_import))
-    how = Options(Path(options.root), resume=options.resume == "auto", overwrite=options.overwrite)
+    how = Options(
+        Path(options.root),
+        resume=options.resume == "auto",
+        overwrite=options.overwrite,
+        profile=command == "train" and options.profile,
+    )
     console = Console(highlight=False)
     for recipe in changed:
         if command == "plan":
-            plan(recipe, how, console, _matching(options))
+            plan(recipe, how, console, _matching(options), options.tune)
         else:
             train(recipe, how, console)
 
@@ -145,6 +150,13 @@ def _options(command: str) -> argparse.ArgumentParser:
         help="let a recipe.json name classes of this module",
     )
     add("--debug", action="store_true", help="show the traceback of an error")
+    if command == "train":
+        add(
+            "--profile",
+            action="store_true",
+            help="record five updates of the first student, from about the 11th on, which slows them down: "
+            "runs/NAME/profile gets table.txt, the operations by the time they took, and trace.json",
+        )
     if command == "plan":
         add(
             "--match",
@@ -153,9 +165,28 @@ def _options(command: str) -> argparse.ArgumentParser:
             choices=RULES,
             help="propose which layers learn from each other: the most alike in order (auto), or by a rule",
         )
+        add(
+            "--tune",
+            nargs="?",
+            const=60.0,
+            type=_seconds,
+            metavar="SECONDS",
+            help="try which settings make a step cheaper on this machine, for about a minute or so many seconds, and "
+            "print those to paste",
+        )
         add("--arrows", type=int, metavar="N", help="with --match: number of pairs; default: 4, or as many as fit")
         add("--batches", type=int, metavar="N", help="with --match: batches of up to 16 examples; default: 4")
     return parser
+
+
+def _seconds(word: str) -> float:
+    try:
+        seconds = float(word)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"takes seconds above zero, got {word!r}")
+    return seconds
 
 
 def _matching(options: argparse.Namespace) -> Matching | None:

@@ -15,9 +15,10 @@ from distill.measure import multiply_adds, parameters, training_memory, weight_b
 from distill.optimize import optimizer_of, start_of
 from distill.pair import answers_of
 from distill.plan import Arrow, arrows, connect
-from distill.prepare import Parts, cost_batch, sample_batch
+from distill.prepare import Parts, cost_batch, open_cache, sample_batch
 from distill.recipe import Stage
 from distill.sharding import asked_to_shard
+from distill.speed import check_models
 from distill.taps import taken
 from distill.view import Sees, View
 
@@ -139,6 +140,14 @@ def _stage(
         f"process{'es' if processes > 1 else ''} in micro-batches of at most {most}; "
         f"{escape(str(stage.optimizer))}, {escape(str(stage.schedule))}, precision {precision}"
     )
+    if recipe.teacher_cache is not None and teacher is not None:
+        cache, sentence = open_cache(parts, teacher, sample, seed=recipe.seed, precision=accelerator.mixed_precision)
+        out.print(escape(sentence))
+        asked = min(cache.views, stage.epochs) if cache.kept() < cache.examples * cache.views else 0
+        out.print(f"The teacher is asked in {asked} of {stage.epochs} epochs at most.")
+    if recipe.speed is not None:
+        check_models(recipe.speed, teacher, learner, sample, accelerator.device)
+        out.print(f"Made cheaper by {escape(str(recipe.speed))}.")
     if asked_to_shard():
         both = "the student and the teacher" if recipe.shard_teacher and teacher is not None else "the student"
         out.print(f"Each process keeps a share of {both} (FSDP 2).")

@@ -1,7 +1,8 @@
 """One student from its start to its chosen weights: stages, validation, checkpoints, early stop and resume."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from distill import checkpoint
 from distill.bar import Bar
 from distill.build import State, answering, evaluation_loader, stage_trainer, training_feed
-from distill.clock import elapsed
+from distill.clock import EVALUATION, added
 from distill.data.images import UnreadableImageError
 from distill.evaluate import evaluate, guess
 from distill.journal import Journal
@@ -21,6 +22,7 @@ from distill.messages import first_line, is_out_of_memory
 from distill.pair import Learner
 from distill.plan import student_taps
 from distill.prepare import Parts
+from distill.profiling import recording
 from distill.progress import Best, Progress, check_examples, examples_of, read_progress
 from distill.recipe import Stage
 from distill.sharding import is_sharded, share_of, shares_of_optimizer, whole
@@ -44,12 +46,14 @@ def fit_arm(
     resume: bool,
     bar: Bar,
     start_quality: Mapping[str, float] | None = None,
+    profile: bool = False,
 ) -> Progress:
     """Train `parts.student` in place through the stages of its recipe; it ends with the chosen weights of the last one.
 
     folder: gets `metrics.jsonl`, `tensorboard/` and `checkpoints/`.
     resume: go on behind the newest whole checkpoint, where there is one.
     start_quality: of the student as it is given, on the validation examples; the log's first line.
+    profile: record a few updates of the first stage that is trained here, into `profile/`.
 
     Raises:
         NotFinite: a loss, or the student's on the validation examples, became NaN or infinite; names the term, the step
@@ -78,7 +82,8 @@ def fit_arm(
                 if number > start.stage:
                     progress = replace(progress, stage=number, epoch=-1, best=None)
                 resumed = saved if number == start.stage else None
-                arm = _StageRun(parts, stages[number], folder, accelerator, seed, journal, bar, heard)
+                profiles = profile and number == start.stage
+                arm = _StageRun(parts, stages[number], folder, accelerator, seed, journal, bar, heard, profiles)
                 progress, heads = arm.run(progress, resumed, heads)
     finally:
         journal.close()
@@ -95,6 +100,7 @@ class _StageRun:
     journal: Journal
     bar: Bar
     heard: Heard
+    profiles: bool
 
     def run(
         self, progress: Progress, resumed: Path | None, heads: Mapping[str, State]
@@ -104,48 +110,56 @@ class _StageRun:
         trainer.steps = progress.step
         if resumed is not None:
             _restore(checkpoint.load_state(resumed), trainer, learner)
-        before, passed = progress, elapsed()
-        feed = training_feed(self.parts, self.accelerator, self.seed)
+        before = progress
+        feed = training_feed(self.parts, self.accelerator, self.seed, trainer.cache)
 
-        def seconds() -> float:
-            return before.seconds + passed()
+        def spent() -> dict[str, float]:
+            return added(before.spent, trainer.watch.spent())
 
         def after_epoch(epoch: int) -> bool:
             nonlocal progress
-            progress = self._after_epoch(trainer, learner, progress, epoch, seconds())
+            progress = self._after_epoch(trainer, learner, progress, epoch, spent)
             if self._told_to_stop(trainer.steps, always=True):
                 raise self._stopped(trainer.steps)
             return self._stops(progress)
 
         def after_step(epoch: int, step: int) -> None:
+            record(step == feed.batches.steps)
             if step == feed.batches.steps:
                 return  # the end of the epoch saves
             every, told = self.parts.recipe.checkpoint_every, self._told_to_stop(trainer.steps)
             if told or (every is not None and trainer.steps % every == 0):
-                here = replace(progress, step=trainer.steps, seconds=seconds(), epoch_step=step)
-                self._save(trainer, learner, here)
+                here = replace(progress, step=trainer.steps, epoch_step=step, spent=spent())
+                with trainer.watch.part("checkpoints"):
+                    self._save(trainer, learner, here)
             if told:
                 raise self._stopped(trainer.steps)
 
         epochs = range(progress.epoch + 1, progress.epoch + 1 if self._stops(progress) else self.stage.epochs)
+        left = len(epochs) * feed.batches.steps - progress.epoch_step
+        profile = recording(self.folder / "profile", trainer.watch, self.accelerator.device, left)
         try:
-            trainer.fit(
-                feed,
-                epochs=epochs,
-                after_epoch=after_epoch,
-                log=self._log,
-                log_every=self.parts.recipe.log_every,
-                tick=self.bar.tick,
-                start_step=progress.epoch_step,
-                after_step=after_step,
-            )
+            with profile if self.profiles else nullcontext(lambda ends_epoch: None) as record:
+                trainer.fit(
+                    feed,
+                    epochs=epochs,
+                    after_epoch=after_epoch,
+                    log=self._log,
+                    log_every=self.parts.recipe.log_every,
+                    tick=self.bar.tick,
+                    start_step=progress.epoch_step,
+                    after_step=after_step,
+                )
         except NotFinite as error:
+            if trainer.cache is not None:
+                trainer.cache.keep()  # which names a teacher's answer that its form can't hold
             raise NotFinite(f"{error} {self._last_good()}") from error
         except (RuntimeError, OSError, EOFError, UnreadableImageError) as error:
             told = self._told_of(error, trainer.steps)
             if told is None:
                 raise
             raise ValueError(told) from error
+        progress = replace(progress, spent=spent())
         assert progress.best is not None
         best = self._checkpoints / f"step-{progress.best.step:08d}"
         state = checkpoint.load_state(best)
@@ -166,15 +180,21 @@ class _StageRun:
         self.bar.line(named)
 
     def _after_epoch(
-        self, trainer: Trainer, learner: Learner, progress: Progress, epoch: int, seconds: float
+        self,
+        trainer: Trainer,
+        learner: Learner,
+        progress: Progress,
+        epoch: int,
+        spent: Callable[[], Mapping[str, float]],
     ) -> Progress:
         if trainer.average is not None:
             trainer.average.swap()
         if is_sharded(learner):
             self.parts.student.load_state_dict(whole(learner.student.model.state_dict()))
-        tapped = answering(self.parts.student, self.parts.student_view, self.accelerator)
-        loader = evaluation_loader(self.parts, "validation", self.accelerator)
-        answers = (guess if self.parts.masked else evaluate)(tapped, loader, self.accelerator)
+        with trainer.watch.part(EVALUATION):
+            tapped = answering(self.parts.student, self.parts.student_view, self.accelerator)
+            loader = evaluation_loader(self.parts, "validation", self.accelerator)
+            answers = (guess if self.parts.masked else evaluate)(tapped, loader, self.accelerator)
         if is_sharded(learner):
             self.parts.student.cpu()  # room for training
         if trainer.average is not None:
@@ -190,8 +210,11 @@ class _StageRun:
         better = found.beats(progress.best, by="nll" if self.parts.masked else "headline")
         best = found if not self._answers or better else progress.best
         assert best is not None
-        after = Progress(progress.stage, epoch, trainer.steps, progress.epochs + 1, best, seconds)
-        self._save(trainer, learner, after)
+        after = Progress(progress.stage, epoch, trainer.steps, progress.epochs + 1, best, spent=spent())
+        with trainer.watch.part("checkpoints"):
+            self._save(trainer, learner, after)
+        if trainer.cache is not None:  # saving has waited for all processes
+            trainer.cache.refresh()
         return after
 
     def _save(self, trainer: Trainer, learner: Learner, here: Progress) -> None:
@@ -206,6 +229,8 @@ class _StageRun:
             "unlogged": trainer.unlogged(),
         }
         told = {**asdict(here), "examples": examples_of(self.parts)}
+        if trainer.cache is not None:
+            trainer.cache.keep()
         one = whole(state, keep=self.accelerator.is_main_process)
         checkpoint.save(self._checkpoints, trainer.steps, one, told, self.accelerator)
         if self.accelerator.is_main_process:

@@ -30,10 +30,13 @@ class Teacher(nn.Module):
 
     `train()` does not reach it: a teacher whose BatchNorm or dropout went on would drift under the student. It stops
     behind the last tap that is asked for.
+
+    precision: float32 or bf16, whatever is around; the answers are then float32. None follows what is around.
     """
 
     def __init__(self, model: nn.Module, taps: Iterable[str], *, view: nn.Module | None = None) -> None:
         super().__init__()
+        self.precision: torch.dtype | None = None
         self.tapped = Tapped(model.requires_grad_(False), taps, view=view, stop=True)
         self.eval()
 
@@ -45,8 +48,13 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, inputs: Inputs) -> dict[str, Tensor]:
         """{tap: tensor}, without gradient."""
-        answers: dict[str, Tensor] = self.tapped(inputs)
-        return answers
+        if self.precision is None:
+            answers: dict[str, Tensor] = self.tapped(inputs)
+            return answers
+        device = (inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.precision == torch.bfloat16):
+            answers = self.tapped(inputs)
+        return {tap: tensor.float() for tap, tensor in answers.items()}
 
 
 class Learner(nn.Module):

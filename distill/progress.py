@@ -1,6 +1,7 @@
 """Where a run stands, as its checkpoints tell it, and which epoch's weights are kept."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -38,6 +39,7 @@ class Progress:
 
     stage, epoch: the last one that ended; epoch -1 before the first. step: updates over all stages. epochs: likewise.
     epoch_step: updates of the epoch behind that one, where the run stands amid an epoch.
+    spent: seconds of training by the parts of `distill.clock`, over all stages.
     """
 
     stage: int = 0
@@ -45,15 +47,29 @@ class Progress:
     step: int = 0
     epochs: int = 0
     best: Best | None = None
-    seconds: float = 0.0
     epoch_step: int = 0
+    spent: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Of training, so far."""
+        return sum(self.spent.values())
 
 
 def read_progress(path: Path) -> Progress:
-    """Where the run stood when a checkpoint was written."""
+    """Where the run stood when a checkpoint was written.
+
+    Raises:
+        ValueError: it is not what this release writes.
+    """
     values = checkpoint.load_progress(path)
-    best = None if values["best"] is None else Best(**values["best"])
-    told = {name: values[name] for name in ("stage", "epoch", "step", "epochs", "seconds", "epoch_step")}
+    try:
+        best = None if values["best"] is None else Best(**values["best"])
+        told = {name: values[name] for name in ("stage", "epoch", "step", "epochs", "epoch_step", "spent")}
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"Checkpoint {path} is of another release of distill. Start anew with --overwrite, or change --name."
+        ) from error
     return Progress(**told, best=best)
 
 

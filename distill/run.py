@@ -28,6 +28,7 @@ from distill.matching import Matching
 from distill.models import save_student
 from distill.picture import check_pictures
 from distill.prepare import Parts, load_splits, prepare
+from distill.profiling import found_in
 from distill.propose import propose
 from distill.recipe import Recipe
 from distill.report import Outcome, Report, markdown, render, start_sentence
@@ -35,6 +36,7 @@ from distill.report import from_json as report_from_json
 from distill.report import to_json as report_to_json
 from distill.result import report_of, student_config
 from distill.sharding import shard_frozen
+from distill.tune import tune
 from distill.view import Sees
 
 
@@ -43,11 +45,13 @@ class Options:
     """How a run is started.
 
     root: the folder of runs. resume: go on where a run of the same name and recipe stopped. overwrite: remove it first.
+    profile: record a few updates of the first student.
     """
 
     root: Path = Path("runs")
     resume: bool = False
     overwrite: bool = False
+    profile: bool = False
 
 
 def train(recipe: Recipe, options: Options, console: Console) -> Report:
@@ -96,7 +100,10 @@ def _train(recipe: Recipe, options: Options, console: Console, accelerator: Acce
         splits = parts.splits if seed == first else load_splits(recipe, seed, options.root)
         for arm in (main, *recipe.controls):
             place = arm_folder(folder, recipe, arm, seed)
-            outcome, of_arm = _arm(parts.recipe, arm, splits, seed, place, accelerator, answers, options, console)
+            how = options if place == folder else replace(options, profile=False)
+            outcome, of_arm = _arm(parts.recipe, arm, splits, seed, place, accelerator, answers, how, console)
+            if how.profile:
+                console.print(found_in(folder / "profile"), markup=False, highlight=False, soft_wrap=True)
             outcomes.append(outcome)
             if of_arm is not None:
                 given.setdefault(arm, []).append(of_arm)
@@ -125,11 +132,18 @@ def _shown(report: Report, folder: Path, console: Console) -> Report:
     return report
 
 
-def plan(recipe: Recipe, options: Options, console: Console, matching: Matching | None = None) -> None:
+def plan(
+    recipe: Recipe,
+    options: Options,
+    console: Console,
+    matching: Matching | None = None,
+    tuning: float | None = None,
+) -> None:
     """Print what a recipe would do: models, arrows, heads, coverage, memory and steps; nothing is trained.
 
     matching: also propose which layers could learn from each other, and write the proposal beside the run's folder as
     NAME.match.json and NAME.match.png; without it nothing is written.
+    tuning: also try for about so many seconds which settings make a step cheaper on this machine.
 
     Raises:
         ValueError: something does not fit; named.
@@ -149,6 +163,8 @@ def plan(recipe: Recipe, options: Options, console: Console, matching: Matching 
         console.print(parts.coverage.table())
     if matching is not None:
         propose(parts, accelerator, matching, options.root / recipe.name, console)
+    if tuning is not None:
+        tune(parts, tuning, console)
 
 
 def _arm(
@@ -176,7 +192,16 @@ def _arm(
     if parts.coverage is not None:
         console.print(start_sentence(start, parts.headline, arm, seed), markup=False, highlight=False)
     with Bar(console, f"{recipe.name} · {arm} · seed {seed}", shows=accelerator.is_main_process) as bar:
-        progress = fit_arm(parts, folder, accelerator, seed=seed, resume=options.resume, bar=bar, start_quality=start)
+        progress = fit_arm(
+            parts,
+            folder,
+            accelerator,
+            seed=seed,
+            resume=options.resume,
+            bar=bar,
+            start_quality=start,
+            profile=options.profile and accelerator.is_main_process,
+        )
     test = _answers(parts, parts.student, parts.student_view, accelerator, "test")
     validation = _answers(parts, parts.student, parts.student_view, accelerator, "validation")
     answers = None
@@ -195,6 +220,7 @@ def _arm(
         steps=progress.step,
         best_epoch=progress.best.epoch + 1,
         seconds=progress.seconds,
+        spent=progress.spent,
         start=start,
         # The hidden tokens of one text are no independent draws, so no interval over them is given.
         correct=None

@@ -27,11 +27,12 @@ from distill.data import ImageFolder
 from distill.losses import CrossEntropy
 from distill.models import weights
 from distill.plan import Term
+from distill.trainer.lines import SHARES
 from tests.tiny import plain_recipe
 
 STEPS = 3  # of an epoch, of which there are three
 STEP = 5  # at whose beginning it happens
-TIMED = ("examples_per_second", "teacher_share", "wait_share")
+TIMED = ("examples_per_second", *SHARES)
 acts: dict[int, Callable[[], None]] = {}
 """What happens once, at the beginning of a step; steps count from 1, and the first of an epoch can't be chosen."""
 loss_factor = 1.0

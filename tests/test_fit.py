@@ -28,15 +28,16 @@ from distill.heads import Contrast, Conv1x1
 from distill.initialize import SelectWeights
 from distill.losses import CRD, KD, CrossEntropy, Hint, RKDDistance
 from distill.plan import Term
-from distill.progress import Best, Progress
+from distill.progress import Best, Progress, read_progress
 from distill.recipe import SGD, AdamW, Cosine, LinearDecay, Model, Recipe, Stage
 from distill.taps import Tapped
 from distill.trainer import NotFinite
+from distill.trainer.lines import SHARES
 from distill.weighting import GradNorm, Ramp
 from tests.processes import run_processes
 from tests.tiny import on_cpu, pair_recipe, parts_of, plain_recipe
 
-TIMED = ("examples_per_second", "teacher_share", "wait_share")
+TIMED = ("examples_per_second", *SHARES)
 HINT = Term(Hint(), student="layer1", teacher="layer1", head=Conv1x1())
 TASK = {"task": Term(CrossEntropy())}
 STEPS = 3  # of an epoch
@@ -76,7 +77,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, stop: int | None 
     folder.mkdir(parents=True, exist_ok=True)
     progress = fit_arm(parts, folder, on_cpu(), seed=recipe.seed, resume=resume, bar=StoppingBar(stop))
     return Ended(
-        replace(progress, seconds=0.0),
+        replace(progress, spent={}),
         {name: tensor.clone() for name, tensor in parts.student.state_dict().items()},
         [{key: value for key, value in line.items() if key not in TIMED} for line in lines_of(folder)],
         {path.name: checkpoint.load_state(path) for path in checkpoint.checkpoints(folder / "checkpoints")},
@@ -214,7 +215,7 @@ def test_resuming_a_finished_run_trains_nothing(straight: Ended, tmp_path: Path)
     bar = StoppingBar(stop=1)
     parts = parts_of(hard_recipe())
     progress = fit_arm(parts, tmp_path, on_cpu(), seed=4, resume=True, bar=bar)
-    assert replace(progress, seconds=0.0) == straight.progress
+    assert replace(progress, spent={}) == straight.progress
     assert same(dict(parts.student.state_dict()), straight.weights)
     assert bar.told == [5 * 36]
 
@@ -534,3 +535,13 @@ def test_numbers_that_break_name_the_last_good_checkpoint(at: float, message: st
     with pytest.raises(NotFinite, match=message):
         run(recipe, tmp_path)
     assert steps_of(tmp_path) == ([3] if at > 1 else [])
+
+
+def test_a_checkpoint_of_another_release_is_named(tmp_path: Path) -> None:
+    fit_arm(parts_of(plain_recipe(epochs=1)), tmp_path, on_cpu(), seed=0, resume=False, bar=StoppingBar(None))
+    newest = checkpoint.checkpoints(tmp_path / "checkpoints")[-1]
+    told = json.loads((newest / "progress.json").read_text())
+    del told["spent"]
+    (newest / "progress.json").write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=r"step-00000003 is of another release of distill\. Start anew with --overwrite"):
+        read_progress(newest)

@@ -23,6 +23,7 @@ from distill.recipe import SGD, AdamW, Model, Recipe, Stage, apply_overrides, fr
 from distill.run import Options, train
 from distill.run import plan as plan_command
 from distill.stopping import Stopped
+from distill.trainer.lines import SHARES
 from distill.weighting import GradNorm
 from tests.end_to_end.test_text import recipe as text_recipe
 from tests.processes import run_processes
@@ -87,7 +88,7 @@ def run(recipe: Recipe, root: Path, *, resume: bool = False) -> str:
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:
-    timed = ("examples_per_second", "teacher_share", "wait_share")
+    timed = ("examples_per_second", *SHARES)
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     return [{name: value for name, value in line.items() if name not in timed} for line in lines]
 

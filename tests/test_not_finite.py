@@ -204,13 +204,17 @@ def scaled(scale: float) -> Trainer:
     return trainer(accelerator=accelerator, skip=1)
 
 
+UPDATED = ("student.model.fc.weight", "heads.crd.memory.bank_student", "heads.crd.memory.updates")
+
+
 def test_what_loss_scaling_leaves_out_is_its_own_and_lowers_the_scale() -> None:
     one = scaled(1e38)
-    before = state_of(one)["learner"]["student.model.fc.weight"]
+    before = {name: state_of(one)["learner"][name].clone() for name in UPDATED}
     for step in range(2):
         one.step([batch_of(step)])
     assert one.accelerator.scaler is not None and one.accelerator.scaler.get_scale() == pytest.approx(1e38 / 4)
-    assert torch.equal(before, state_of(one)["learner"]["student.model.fc.weight"])
+    assert all(torch.equal(tensor, state_of(one)["learner"][name]) for name, tensor in before.items())
+    assert one.average is not None and one.average.updates == 0
 
 
 def test_a_loss_that_breaks_leaves_the_scale_as_it_is() -> None:

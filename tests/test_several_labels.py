@@ -10,7 +10,7 @@ import torch
 from distill.answers import Answers, at_chance, compare, read_answers, save_answers
 from distill.build import arm_recipe
 from distill.data import Mix, Part, make_splits
-from distill.data.mix import Blend
+from distill.data.mix import Blend, blended_labels
 from distill.data.split import check_several
 from distill.evaluate import Predictions
 from distill.losses import DIST, DKD, KD, BinaryCrossEntropy, CrossEntropy, LogitMSE
@@ -75,10 +75,10 @@ def test_epochs_are_chosen_by_auroc() -> None:
 
 
 def test_mixing_keeps_the_shares_and_what_is_not_known() -> None:
-    own, other = torch.tensor([1.0, 0.0, NAN, 1.0]), torch.tensor([0.0, NAN, 1.0, 1.0])
-    mixed = Blend(1, 0.75).labels(own, other, 4)
-    assert torch.equal(mixed.nan_to_num(-1), torch.tensor([0.75, -1.0, -1.0, 1.0]))
-    assert torch.equal(Blend(1, 1.0).labels(own, other, 4).nan_to_num(-1), own.nan_to_num(-1))
+    own, other = torch.tensor([[1.0, 0.0, NAN, 1.0]]), torch.tensor([[0.0, NAN, 1.0, 1.0]])
+    mixed = blended_labels([Blend(1, 0.75)], own, other, 4)
+    assert torch.equal(mixed.nan_to_num(-1), torch.tensor([[0.75, -1.0, -1.0, 1.0]]))
+    assert torch.equal(blended_labels([Blend(1, 1.0)], own, other, 4).nan_to_num(-1), own.nan_to_num(-1))
     example = Marks().load(0, Mix(mixup=1.0)).train[(0, 3)]
     assert example.label.shape == (3,)
 

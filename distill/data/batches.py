@@ -28,6 +28,9 @@ class Batches(Sampler[list[tuple[int, int]]]):
     (`left_out` says how many examples an epoch misses, others in each epoch), and joins the batch before it when not,
     since evaluation counts every example.
 
+    views: as many epochs' keys come in turn, so that an example looks as it did so many epochs before; None for keys of
+    their own in each epoch. The order is each epoch's own all the same.
+
     lengths: of each example, where batches are to hold examples of similar length, so that little is padded; None for
     batches by chance alone. When shuffled, each `_BUCKET` batches' worth of the shuffled order is sorted by length and
     cut into batches, which then come in any order; within a batch chance decides who takes which examples. When not,
@@ -45,6 +48,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
         seed: int = 0,
         shuffle: bool = True,
         lengths: Tensor | None = None,
+        views: int | None = None,
     ) -> None:
         if batch_size < processes:
             raise ValueError(
@@ -63,6 +67,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
         self.seed = seed
         self.shuffle = shuffle
         self.lengths = lengths
+        self.views = views
         self.epoch = 0
         self.start_step = 0
         full, ragged = divmod(num_examples, batch_size)
@@ -101,7 +106,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
         return sum(self.cuts(step) for step in range(self.start_step, self.steps))
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch, order = self.epoch, self._order()
+        epoch, order = self.epoch if self.views is None else self.epoch % self.views, self._order()
         for step in range(self.start_step, self.steps):
             start, size, cuts = step * self.batch_size, self._sizes[step], self.cuts(step)
             first, last = _cut(size, self.processes, self.rank)

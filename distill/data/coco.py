@@ -95,7 +95,7 @@ class Coco(Photos):
     annotations/instances_trainYEAR.json and instances_valYEAR.json, trainYEAR/ and valYEAR/. The official validation
     images are the test split; the validation split is cut out of the training images so that each label keeps its
     share. Each image is resized to size x size as a whole, whatever its shape, since a crop may lose what its labels
-    name; so `resize` stays None, and `augment` mirrors only. Images without an object stay, with no label.
+    name; so `resize` and `packed` stay None, and `augment` mirrors only. Images without an object stay, with no label.
 
     folder: relative ones under $DISTILL_DATA, ./data, ../shared/data.
     year: 2017 or 2014, which have the same images, cut in two other ways.
@@ -110,6 +110,11 @@ class Coco(Photos):
         super().__post_init__()
         if self.resize is not None:
             raise ValueError(f"Coco.resize has no effect: images are resized whole to size={self.size}. Leave it out.")
+        if self.packed is not None:
+            raise ValueError(
+                f"Coco.packed={self.packed} would cut off the borders of images, and with them what labels name. "
+                "Leave it out."
+            )
         check_share("Coco.validation", self.validation)
 
     def load(self, seed: int, mix: Mix | None) -> Splits:

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from distill.batch import Batch
-from distill.data.augment import Transform
+from distill.data.augment import Pixels, Transform, transformed
 from distill.data.cases import Cases
-from distill.data.draws import drawn_from
-from distill.data.mix import Mix
+from distill.data.draws import Key
+from distill.data.mix import Mix, blended_images, blended_labels
 from distill.data.split import check_classes, check_labels, check_several
 from distill.data.texts import TextSplits
 from distill.view import View
@@ -84,30 +84,65 @@ class Examples(Dataset[Example]):
         """None: all images of a batch are of one size."""
         return None
 
-    def __getitem__(self, key: tuple[int, int]) -> Example:
-        epoch, index = int(key[0]), int(key[1])
-        image, label = self.crop(epoch, index), self.labels[index]
+    def __getitem__(self, key: Key) -> Example:
+        index = int(key[1])
         if self.mix is None:
-            return Example(image, label, index)
-        height, width = image.shape[-2:]
-        blend = self.mix.draw(self.seed, epoch, index, num_examples=len(self), height=height, width=width)
-        other = image if blend.partner == index else self.crop(epoch, blend.partner)
-        soft = blend.labels(label, self.labels[blend.partner], self.num_classes)
-        return Example(blend.images(image, other), soft, index)
+            return Example(self.crop(*key), self.labels[index], index)
+        batch = self.__getitems__([key])
+        assert isinstance(batch.inputs, Tensor)
+        return Example(batch.inputs[0], batch.labels[0], index)
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """The examples of these keys in their order, to the bit those that come one by one; a DataLoader asks here.
+
+        Raises:
+            ValueError: images of unlike sizes.
+        """
+        keys = [(int(epoch), int(index)) for epoch, index in keys]
+        index = torch.tensor([index for _, index in keys])
+        images, labels = self._stacked(keys), self.labels[index]
+        if self.mix is None:
+            return Batch(images, labels, index)
+        height, width = images.shape[-2:]
+        blends = [
+            self.mix.draw(self.seed, epoch, index, num_examples=len(self), height=height, width=width)
+            for epoch, index in keys
+        ]
+        others = images.clone()
+        mixed = [row for row, blend in enumerate(blends) if blend.partner != keys[row][1]]
+        if mixed:
+            others[mixed] = self._stacked([(keys[row][0], blends[row].partner) for row in mixed])
+        partners = torch.tensor([blend.partner for blend in blends])
+        soft = blended_labels(blends, labels, self.labels[partners], self.num_classes)
+        return Batch(blended_images(blends, images, others), soft, index)
 
     def crop(self, epoch: int, index: int) -> Tensor:
         """The example's image after its transforms and before any mixing, uint8 (C, H, W)."""
-        image = self.images[index]
-        if not self.transforms:
-            return image
-        with drawn_from("augment", self.seed, epoch, index):
-            for transform in self.transforms:
-                image = transform(image)
-        return image
+        return self._crops([(int(epoch), int(index))])[0]
+
+    def _crops(self, keys: Sequence[Key]) -> Pixels:
+        rows = [index for _, index in keys]
+        images: Pixels = (
+            torch.from_numpy(self.images.numpy()[rows])
+            if isinstance(self.images, Tensor)
+            else [self.images[row] for row in rows]
+        )
+        return transformed(images, self.transforms, keys, seed=self.seed)
+
+    def _stacked(self, keys: Sequence[Key]) -> Tensor:
+        crops = self._crops(keys)
+        if isinstance(crops, Tensor):
+            return crops
+        sizes = sorted({tuple(crop.shape) for crop in crops})
+        raise ValueError(
+            f"Images of one batch are of one size, got {sizes[0]} and {sizes[-1]}. Give a transform that resizes."
+        )
 
 
-def collate(examples: Sequence[Example]) -> Batch:
-    """Examples as one batch, in their order."""
+def collate(examples: Batch | Sequence[Example]) -> Batch:
+    """Examples as one batch, in their order; those that came together are one already."""
+    if isinstance(examples, Batch):
+        return examples
     return Batch(
         inputs=torch.stack([example.image for example in examples]),
         labels=torch.stack([example.label for example in examples]),

@@ -1,8 +1,10 @@
 """Mixup and cutmix: two examples into one, drawn per example, so that teacher and student see the same mixture."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,26 +24,34 @@ class Blend:
     share: float
     box: tuple[int, int, int, int] | None = None
 
-    def images(self, own: Tensor, other: Tensor) -> Tensor:
-        """Two crops uint8 (C, H, W) of equal shape into one, float in [0, 1]."""
-        if self.box is None:
-            return torch.lerp(other.float(), own.float(), self.share).div_(255)
-        top, left, bottom, right = self.box
-        mixed = own.float()
-        mixed[:, top:bottom, left:right] = other[:, top:bottom, left:right]
-        return mixed.div_(255)
 
-    def labels(self, own: Tensor, other: Tensor, num_classes: int) -> Tensor:
-        """Soft label, float (num_classes,), out of two class numbers, int (), or out of two rows of labels.
+def blended_images(blends: Sequence[Blend], own: Tensor, other: Tensor) -> Tensor:
+    """The crops of examples and of their partners, both uint8 (B, C, H, W), into one float tensor in [0, 1]."""
+    shares = np.array([blend.share if blend.box is None else 1.0 for blend in blends], dtype=np.float32)
+    # Each operation rounds on its own; one that fuses two of them may round by where in the batch a pixel lies.
+    others, mixed = other.numpy(), own.numpy().astype(np.float32)
+    mixed -= others
+    mixed *= shares[:, None, None, None]
+    mixed += others
+    for row, blend in enumerate(blends):
+        if blend.box is not None:
+            top, left, bottom, right = blend.box
+            mixed[row, :, top:bottom, left:right] = others[row, :, top:bottom, left:right]
+    mixed /= 255
+    return torch.from_numpy(mixed)
 
-        Out of class numbers its entries sum to 1. A label that one of the two does not know is unknown, NaN.
-        """
-        if own.is_floating_point():
-            return own if self.share == 1 else self.share * own + (1 - self.share) * other
-        soft = [0.0] * num_classes
-        soft[int(own)] += self.share
-        soft[int(other)] += 1 - self.share
-        return torch.tensor(soft)
+
+def blended_labels(blends: Sequence[Blend], own: Tensor, other: Tensor, num_classes: int) -> Tensor:
+    """Soft labels, float (B, num_classes), out of class numbers, int (B,), or out of rows of several labels.
+
+    Out of class numbers each row sums to 1. A label that one of the two does not know is unknown, NaN, where both have
+    a share.
+    """
+    shares = torch.tensor([blend.share for blend in blends], dtype=torch.float64)[:, None]
+    if own.is_floating_point():
+        return torch.where(shares == 1, own, shares * own + (1 - shares) * other).float()
+    soft = torch.zeros(len(blends), num_classes, dtype=torch.float64)
+    return soft.scatter_add_(1, own[:, None], shares).scatter_add_(1, other[:, None], 1 - shares).float()
 
 
 @dataclass(frozen=True)

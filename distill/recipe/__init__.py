@@ -16,4 +16,5 @@ from distill.recipe.serial import from_json as from_json
 from distill.recipe.serial import to_json as to_json
 from distill.recipe.settings import Setting as Setting
 from distill.recipe.settings import override_names as override_names
+from distill.recipe.speed import Speed as Speed
 from distill.recipe.stage import Stage as Stage

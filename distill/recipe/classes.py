@@ -11,12 +11,12 @@ from typing import Any, get_args
 
 from distill import data, heads, initialize, losses, plan, tokenize, view, weighting
 from distill.messages import nearest
-from distill.recipe import model, optimizers, recipe, schedules, stage
+from distill.recipe import model, optimizers, recipe, schedules, speed, stage
 from distill.recipe.values import check, describe, hints_of, is_frozen, is_object, join, members, stands_for, typed
 
 _PUBLIC: tuple[ModuleType, ...] = (
     *(losses, heads, data, initialize, plan, tokenize, view, weighting),
-    *(recipe, model, stage, optimizers, schedules),
+    *(recipe, model, stage, speed, optimizers, schedules),
 )
 
 

@@ -11,9 +11,11 @@ from distill.plan import Plan, Term
 from distill.recipe.model import Model
 from distill.recipe.optimizers import Optimizer
 from distill.recipe.schedules import Constant, Schedule
+from distill.recipe.speed import Speed, check_speed
 from distill.recipe.stage import Stage, check_decays, check_training
 from distill.recipe.values import check
-from distill.weighting import Balance
+from distill.teacher_cache import TeacherCache
+from distill.weighting import Balance, GradNorm
 
 Control = Literal["plain", "initialized"]
 Precision = Literal["float32", "bf16", "fp16"]
@@ -50,6 +52,7 @@ class Recipe:
         layer that all terms reach, and the cosines between them; none for never.
     ema: decay of the moving average of the student, which is then the one that is judged and saved.
     precision: number format of the forward pass; none leaves it to the launcher.
+    speed: what makes a step cheaper; none takes the models as they are. `distill plan --tune` tries what helps here.
     patience: validations without improvement after which training stops.
     seed: of the first repeat; each further repeat adds 1.
     repeats: runs of the same recipe under different seeds.
@@ -59,6 +62,7 @@ class Recipe:
     checkpoint_every: updates between two checkpoints within an epoch; none saves behind each epoch only.
     keep_checkpoints: newest checkpoints that are kept, beside the best.
     allow_chance_teacher: train even where the teacher knows no more than chance.
+    teacher_cache: keep the teacher's answers on disk, so that it is asked once for each view of an example.
     shard_teacher: spread the teacher over the processes as the launcher spreads the student, where it does not fit one.
     """
 
@@ -84,6 +88,7 @@ class Recipe:
     compare_gradients_every: int | None = None
     ema: float | None = None
     precision: Precision | None = None
+    speed: Speed | None = None
     patience: int | None = None
     seed: int = 0
     repeats: int = 1
@@ -93,6 +98,7 @@ class Recipe:
     checkpoint_every: int | None = None
     keep_checkpoints: int = 2
     allow_chance_teacher: bool = False
+    teacher_cache: TeacherCache | None = None
     shard_teacher: bool = False
 
     def __post_init__(self) -> None:
@@ -107,6 +113,7 @@ class Recipe:
         self._check_onnx()
         self._check_teacher()
         self._check_start()
+        self._check_speed()
 
     @property
     def micro_batch_bound(self) -> int | None:
@@ -214,6 +221,7 @@ class Recipe:
                 "initialize": self.initialize,
                 "controls": self.controls,
                 "allow_chance_teacher": self.allow_chance_teacher,
+                "teacher_cache": self.teacher_cache,
                 "shard_teacher": self.shard_teacher,
             }
             for setting, value in needs.items():
@@ -229,6 +237,13 @@ class Recipe:
         if not learners and self.initialize is None:
             raise ValueError(
                 "teacher is used by nothing. Add a term such as Term(KD()) or initialize=..., or leave it out."
+            )
+        if self.teacher_cache is not None and not learners:
+            raise ValueError("teacher_cache has no effect: no term asks the teacher. Leave it out.")
+        if self.teacher_cache is not None and self.shard_teacher:
+            raise ValueError(
+                "teacher_cache has no effect with shard_teacher, under which all processes run the teacher together. "
+                "Keep one of them."
             )
         if "initialized" in self.controls and self.initialize is None:
             raise ValueError(
@@ -249,6 +264,16 @@ class Recipe:
             raise ValueError(
                 "decay_to_start has no effect on a student without weights. Give initialize=... or the student "
                 "weights=..., or leave it out."
+            )
+
+    def _check_speed(self) -> None:
+        if self.speed is not None:
+            check_speed(
+                self.speed,
+                teacher=self.teacher if any(term.needs_teacher for _, term in self._terms()) else None,
+                shard_teacher=self.shard_teacher,
+                precision=self.precision,
+                compares=self.compare_gradients_every is not None or isinstance(self.balance, GradNorm),
             )
 
     def _terms(self) -> Iterator[tuple[str, Term]]:

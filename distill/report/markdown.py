@@ -7,6 +7,7 @@ from distill.initialize import Coverage
 from distill.report.escape import markdown_line, markdown_text
 from distill.report.label_tables import label_tables
 from distill.report.report import Outcome, Report
+from distill.report.spent import explain_time, time_table
 from distill.report.summary import Summary, explain_recovered, explain_start, summarise
 from distill.report.table import MISSING, caption, cost_sentence, headings, rows
 from distill.report.units import metric, milliseconds, percent, size
@@ -32,6 +33,7 @@ def markdown(report: Report) -> str:
         *_pictures(report),
         "## Every run",
         _runs(report),
+        *_time(report),
         "## Made with",
         _list(_origin(report)),
     ]
@@ -113,6 +115,12 @@ def _value(name: str, value: float) -> str:
     if not math.isfinite(value):
         return MISSING
     return f"{value:.4f}" if name in ("nll", "perplexity") else f"{percent(value)}%"
+
+
+def _time(report: Report) -> list[str]:
+    head, rows = time_table(report)
+    told = (markdown_text(line) for line in explain_time(report))
+    return ["## Where the time went", _table(head, rows), *told] if rows else []
 
 
 def _origin(report: Report) -> list[str]:

@@ -21,6 +21,7 @@ class Outcome:
     agreement, divergence: with the teacher, on the test examples; None where the teacher cannot be compared.
     start: as validation, of the student before any training; None where it was not measured.
     best_epoch: the one that was chosen, counted from 1. seconds: of training.
+    spent: the same by the parts of `distill.clock`; empty where it is not known.
     correct: whether each test example was answered right, in the order of the data set; not kept in report.json.
     """
 
@@ -35,6 +36,7 @@ class Outcome:
     best_epoch: int
     seconds: float
     start: Mapping[str, float] | None = None
+    spent: Mapping[str, float] = field(default_factory=dict)
     correct: tuple[bool, ...] | None = None
 
 

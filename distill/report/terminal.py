@@ -8,6 +8,7 @@ from rich.text import Text
 from distill.report.escape import clean
 from distill.report.label_tables import short_table
 from distill.report.report import Report
+from distill.report.spent import explain_time
 from distill.report.summary import explain_recovered, explain_start, summarise
 from distill.report.table import caption, cost_sentence, headings, rows
 from distill.report.verdict import Verdict
@@ -29,6 +30,7 @@ def render(report: Report) -> RenderableType:
     after = [
         caption(report),
         None if summary.ratios is None else cost_sentence(summary.ratios, report.student_cost.batch),
+        *explain_time(report),
         *(f"Note: {note}" for note in report.notes),
     ]
     table = _table(report.name)

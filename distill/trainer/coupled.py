@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distill.batch import Batch
+from distill.clock import Stopwatch
 from distill.pair import BALANCE, Met, Value
 from distill.plan import Plan, compare
 from distill.trainer.buffers import kept_buffers, put_back
@@ -52,13 +53,58 @@ def couple(
     window: Sequence[Batch],
     learner: nn.Module,
     teach: Callable[[Batch], Mapping[str, Tensor]],
+    watch: Stopwatch,
 ) -> Coupled:
     """The first pass over a window; does nothing where no term couples examples or one micro-batch holds them all."""
     couples = {name: term for name, term in plan.items() if term.couples}
     if not couples or len(window) == 1:
         return Coupled(plan)
     targets = [teach(batch) for batch in window]
-    outputs = _forward_without_trace(learner, window, targets)
+    with watch.part("forward"):
+        outputs = _forward_without_trace(learner, window, targets)
+    with watch.part("losses"):
+        return _coupled(plan, couples, weights, window, targets, outputs)
+
+
+def factors_of(plan: Plan, outputs: Mapping[str, Value | Met]) -> Mapping[str, Tensor | float]:
+    """The factor of each term's weight that the learner's balance gives, without gradient; 1 where there is none."""
+    if BALANCE not in outputs:
+        return dict.fromkeys(plan, 1.0)
+    balance = outputs[BALANCE]
+    assert isinstance(balance, Tensor)
+    return dict(zip(plan, balance[0].detach().unbind(), strict=True))
+
+
+def weighted(
+    plan: Plan,
+    weights: Mapping[str, float],
+    losses: Mapping[str, Tensor],
+    coupled: Coupled,
+    position: int,
+    outputs: Mapping[str, Value | Met],
+    batch: Batch,
+) -> dict[str, Tensor]:
+    """What each term adds to the total of micro-batch `position`: weight times (factor · loss + penalty), summed."""
+    parts = {name: weights[name] * loss.sum() for name, loss in losses.items()}
+    balance = outputs.get(BALANCE)
+    if not isinstance(balance, Tensor):
+        return {**parts, **coupled.surrogates(position, outputs)}
+    factors, penalties = (dict(zip(plan, row.unbind(), strict=True)) for row in balance)
+    parts = {name: factors[name] * part for name, part in parts.items()}
+    for name, surrogate in coupled.surrogates(position, outputs).items():
+        # The surrogate has the factor in it; the factor's own gradient needs the loss, once a window.
+        parts[name] = surrogate + (weights[name] * factors[name] * coupled.sums[name] if position == 0 else 0.0)
+    return {name: part + weights[name] * penalties[name] * len(batch) for name, part in parts.items()}
+
+
+def _coupled(
+    plan: Plan,
+    couples: Plan,
+    weights: Mapping[str, float],
+    window: Sequence[Batch],
+    targets: Sequence[Mapping[str, Tensor]],
+    outputs: Sequence[Mapping[str, Value | Met]],
+) -> Coupled:
     leaves = {name: _joined([_student(part[name]) for part in outputs], learned=True) for name in couples}
     whole = {tap: torch.cat([part[tap] for part in targets]) for tap in targets[0]}
     sides = {name: _met(leaf, [part[name] for part in outputs]) for name, leaf in leaves.items()}
@@ -76,15 +122,6 @@ def couple(
         },
         sums={name: loss.detach().sum() for name, loss in losses.items()},
     )
-
-
-def factors_of(plan: Plan, outputs: Mapping[str, Value | Met]) -> Mapping[str, Tensor | float]:
-    """The factor of each term's weight that the learner's balance gives, without gradient; 1 where there is none."""
-    if BALANCE not in outputs:
-        return dict.fromkeys(plan, 1.0)
-    balance = outputs[BALANCE]
-    assert isinstance(balance, Tensor)
-    return dict(zip(plan, balance[0].detach().unbind(), strict=True))
 
 
 def _forward_without_trace(

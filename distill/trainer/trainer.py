@@ -1,6 +1,5 @@
 """The training step, and the loop around it. How a batch is cut or spread over processes does not change the update."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -15,14 +14,17 @@ from distill.batch import Batch
 from distill.clock import Stopwatch
 from distill.heads import Remembers
 from distill.numerics import gather_rows, whole_tensor
-from distill.pair import BALANCE, Met, Teacher, Value
+from distill.pair import Teacher
 from distill.plan import Plan, compare
+from distill.teacher_cache import Cache
 from distill.trainer.average import Average
 from distill.trainer.buffers import Kept, kept_buffers, put_back
-from distill.trainer.coupled import Coupled, couple, factors_of
-from distill.trainer.finite import NotFinite, fault, finite_rows, mean_losses
-from distill.trainer.gradients import Probe, Shared, as_line, norms_and_cosines
+from distill.trainer.coupled import couple, factors_of, weighted
+from distill.trainer.finite import NotFinite, fault
+from distill.trainer.gradients import Probe, Shared, norms_and_cosines
+from distill.trainer.lines import Lines
 from distill.trainer.start import Start
+from distill.trainer.totals import examples_in, means_of
 from distill.weighting import NormFactors
 
 LogLine = Mapping[str, object]
@@ -41,6 +43,7 @@ class Trainer:
     start: draws parameters back to where they began, as part of the gradient and not of the logged loss; None for not.
     skip_not_finite: updates in a row that may be left out where a loss or the gradient is NaN or infinite; None stops
         at the first. Each step then waits for the device once.
+    cache: where the teacher's answers are kept; None where it is asked each time.
     """
 
     accelerator: Accelerator
@@ -55,16 +58,15 @@ class Trainer:
     gradients_every: int | None = None
     start: Start | None = None
     skip_not_finite: int | None = None
+    cache: Cache | None = None
     steps: int = 0
     watch: Stopwatch = field(init=False)
-    _pending: list[Tensor] = field(default_factory=list, init=False)
-    _examples: int = field(default=0, init=False)
-    _factors: Mapping[str, Tensor | float] = field(default_factory=dict, init=False)
-    _gradients: tuple[Tensor, Tensor] | None = field(default=None, init=False)
+    lines: Lines = field(init=False)
     _left_out: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.watch = Stopwatch(self.accelerator.device)
+        self.lines = Lines(self.accelerator, self.plan, self.shared, lenient=self.skip_not_finite is not None)
         self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self._remembering = [module for module in self.learner.modules() if isinstance(module, Remembers)]
@@ -81,37 +83,41 @@ class Trainer:
         Raises:
             NotFinite: more updates in a row than `skip_not_finite` are not finite.
         """
-        count = self._count(window)
+        count = examples_in(window, self.accelerator)
         weights = {name: term.weight_at(epoch) for name, term in self.plan.items()}
         for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * self.learning_rate(epoch)
         kept = None if self.skip_not_finite is None else kept_buffers(self.learner)
-        coupled = couple(self.plan, weights, window, self.learner, self._teach)
+        coupled = couple(self.plan, weights, window, self.learner, self._teach, self.watch)
         probe = self._probe()
         sums: dict[str, Tensor] = dict(coupled.sums)
         for position, batch in enumerate(window):
             targets = coupled.targets[position] if coupled.targets else self._teach(batch)
             last = position == len(window) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.learner):
-                outputs = self.learner(batch.inputs, targets, batch)
-                losses = compare(coupled.alone, outputs, targets, batch)
-                parts = self._weighted(weights, losses, coupled, position, outputs, batch)
-                if probe is not None:
-                    probe.add(parts, self._loss_scale())
-                self.accelerator.backward(sum(parts.values()) * (self.accelerator.num_processes / count))
+                with self.watch.part("forward"):
+                    outputs = self.learner(batch.inputs, targets, batch)
+                with self.watch.part("losses"):
+                    losses = compare(coupled.alone, outputs, targets, batch)
+                    parts = weighted(self.plan, weights, losses, coupled, position, outputs, batch)
+                with self.watch.part("backward"):
+                    if probe is not None:
+                        probe.add(parts, self._loss_scale())
+                    self.accelerator.backward(sum(parts.values()) * (self.accelerator.num_processes / count))
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + loss.detach().sum()
-        norm, means = self._gradient_norm(), self._reduced(sums, count)
-        self._factors = factors_of(self.plan, outputs)
-        row = torch.stack([*means.values(), whole_tensor(norm.detach()).float()])
-        if kept is not None and not self._finite(row[None]).item():
-            self._leave_out(row, kept)
-        else:
-            self._left_out = 0
-            self._update(norm)
-            if probe is not None:
-                self._compare_gradients(probe, count, means)
-        self._pending.append(row)
+        self.lines.factors = factors_of(self.plan, outputs)
+        with self.watch.part("optimizer"):
+            norm, means = self._gradient_norm(), means_of(sums, self.plan, count, self.accelerator)
+            row = torch.stack([*means.values(), whole_tensor(norm.detach()).float()])
+            if kept is not None and not self.lines.finite(row[None]).item():
+                self._leave_out(row, kept)
+            else:
+                self._left_out = 0
+                self._update(norm)
+                if probe is not None:
+                    self._compare_gradients(probe, count, means)
+        self.lines.rows.append(row)
         self.steps += 1
         return {**means, "gradient_norm": row[-1]}
 
@@ -146,12 +152,13 @@ class Trainer:
             for progress, window in self._waited(windows(epoch, done)):
                 self.step(window, progress)
                 done += 1
-                self._examples += sum(len(batch) for batch in window)
-                tick(sum(len(batch) for batch in window))
-                if len(self._pending) >= log_every:
+                examples = sum(len(batch) for batch in window)
+                self.lines.examples += examples
+                tick(examples)
+                if len(self.lines.rows) >= log_every:
                     log(self._line(progress))
                 after_step(epoch, done)
-            if self._pending:
+            if self.lines.rows:
                 log(self._line(progress))
             if after_epoch(epoch):
                 return
@@ -162,39 +169,12 @@ class Trainer:
         Raises:
             NotFinite: a loss or the gradient norm of these steps is NaN or infinite, and none may be left out.
         """
-        rows = torch.stack(self._pending).cpu() if self._pending else None
-        if rows is not None and self.skip_not_finite is None:
-            self._left_in(rows)
-        told = {"rows": rows, "examples": self._examples, "gradients": self._gradients}
-        return {**told, "left_out": self._left_out}
+        return {**self.lines.unlogged(self.steps), "left_out": self._left_out}
 
     def go_on(self, unlogged: Mapping[str, Any]) -> None:
         """Take up what `unlogged` told, in a run that goes on."""
-        rows, gradients = unlogged["rows"], unlogged["gradients"]
-        self._pending = [] if rows is None else list(rows.to(self.accelerator.device).unbind())
-        self._examples, self._gradients = unlogged["examples"], None if gradients is None else tuple(gradients)
+        self.lines.go_on(unlogged)
         self._left_out = unlogged["left_out"]
-
-    def _weighted(
-        self,
-        weights: Mapping[str, float],
-        losses: Mapping[str, Tensor],
-        coupled: Coupled,
-        position: int,
-        outputs: Mapping[str, Value | Met],
-        batch: Batch,
-    ) -> dict[str, Tensor]:
-        """What each term adds to this micro-batch's total: weight times (factor · loss + penalty), summed."""
-        parts = {name: weights[name] * loss.sum() for name, loss in losses.items()}
-        balance = outputs.get(BALANCE)
-        if not isinstance(balance, Tensor):
-            return {**parts, **coupled.surrogates(position, outputs)}
-        factors, penalties = (dict(zip(self.plan, row.unbind(), strict=True)) for row in balance)
-        parts = {name: factors[name] * part for name, part in parts.items()}
-        for name, surrogate in coupled.surrogates(position, outputs).items():
-            # The surrogate has the factor in it; the factor's own gradient needs the loss, once a window.
-            parts[name] = surrogate + (weights[name] * factors[name] * coupled.sums[name] if position == 0 else 0.0)
-        return {name: part + weights[name] * penalties[name] * len(batch) for name, part in parts.items()}
 
     def _probe(self) -> Probe | None:
         due = self.gradients_every is not None and self.steps % self.gradients_every == 0
@@ -215,28 +195,18 @@ class Trainer:
             losses = torch.stack([means[name] for name in self.plan])
             module.follow(losses, torch.stack([of_terms.get(name, zero) for name in self.plan]))
         if self.gradients_every is not None and self.steps % self.gradients_every == 0:
-            self._gradients = norms, cosines
+            self.lines.gradients = norms, cosines
 
     def _teach(self, batch: Batch) -> dict[str, Tensor]:
         if self.teacher is None or not self.teacher.tapped.taps:
             return {}
-        with self.watch.device("teacher"), self.accelerator.autocast():
-            answers: dict[str, Tensor] = self.teacher(batch.inputs)
-        return answers
-
-    def _count(self, window: Sequence[Batch]) -> Tensor | int:
-        own = sum(len(batch) for batch in window)
-        if self.accelerator.num_processes == 1:
-            return own
-        count = torch.tensor(own, device=self.accelerator.device, dtype=torch.float32)
-        reduced: Tensor = self.accelerator.reduce(count, reduction="sum")
-        return reduced
-
-    def _reduced(self, sums: Mapping[str, Tensor], count: Tensor | int) -> dict[str, Tensor]:
-        stacked = torch.stack([sums[name].float() for name in self.plan])
-        if self.accelerator.num_processes > 1:
-            stacked = self.accelerator.reduce(stacked, reduction="sum")
-        return dict(zip(self.plan, (stacked / count).unbind(), strict=True))
+        kept = batch.kept
+        with self.watch.part("teacher"):
+            if self.cache is not None and kept is not None and kept.rows is not None:
+                return self.cache.read(kept)
+            with self.accelerator.autocast():
+                answers: dict[str, Tensor] = self.teacher(batch.inputs)
+            return answers if self.cache is None or kept is None else self.cache.add(kept, answers)
 
     def _gradient_norm(self) -> Tensor:
         self.accelerator.unscale_gradients(self.optimizer)
@@ -250,9 +220,13 @@ class Trainer:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self.clip, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        skipped = getattr(self.optimizer, "step_was_skipped", False)  # by loss scaling, which found an overflow
         for module in self._remembering:
-            module.remember(lambda rows: gather_rows(rows)[0])
-        if self.average is not None:
+            if skipped:
+                module.forget()
+            else:
+                module.remember(lambda rows: gather_rows(rows)[0])
+        if self.average is not None and not skipped:
             self.average.update()
 
     def _leave_out(self, row: Tensor, kept: Kept) -> None:
@@ -272,54 +246,11 @@ class Trainer:
     def _waited(self, windows: Iterable[tuple[float, Sequence[Batch]]]) -> Iterator[tuple[float, Sequence[Batch]]]:
         iterator = iter(windows)
         while True:
-            with self.watch.host("wait"):
+            with self.watch.part("wait"):
                 item = next(iterator, None)
             if item is None:
                 return
             yield item
 
-    def _finite(self, rows: Tensor) -> Tensor:
-        return finite_rows(rows, scaled=self.accelerator.scaler is not None)
-
-    def _left_in(self, rows: Tensor) -> Tensor:
-        """The rows of the last steps whose updates counted; of one that did not it warns, or stops."""
-        finite = self._finite(rows)
-        count = int((~finite).sum())
-        if count == 0:
-            return rows
-        first = finite.tolist().index(False)
-        found = fault(rows[first], self.plan, self.steps - len(rows) + first + 1)
-        if self.skip_not_finite is None:
-            raise NotFinite(f"{found}.")
-        if self.accelerator.is_main_process:
-            warnings.warn(f"{found}. Left out: {count} of the last {len(rows)} updates.", stacklevel=2)
-        return rows[finite]
-
-    def _line(self, progress: float) -> dict[str, object]:
-        """The log's line for the steps since the last one; the only place where numbers are read from the device."""
-        rows = torch.stack(self._pending).cpu()
-        counted = self._left_in(rows)
-        examples, self._examples = self._examples, 0
-        self._pending.clear()
-        factors = {name: float(self._factors[name]) for name in self.plan}
-        weights = {name: term.weight_at(progress) * factors[name] for name, term in self.plan.items()}
-        seconds, parts = self.watch.read()
-        return {
-            "step": self.steps,
-            "epoch": round(progress, 6),
-            **mean_losses(counted, weights),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "examples_per_second": examples * self.accelerator.num_processes / max(seconds, 1e-9),
-            "teacher_share": parts.get("teacher", 0.0) / max(seconds, 1e-9),
-            "wait_share": parts.get("wait", 0.0) / max(seconds, 1e-9),
-            **({} if len(counted) == len(rows) else {"skipped": len(rows) - len(counted)}),
-            **({} if all(factor == 1.0 for factor in factors.values()) else {"balance": factors}),
-            **self._gradient_line(),
-        }
-
-    def _gradient_line(self) -> dict[str, object]:
-        if self._gradients is None or self.shared is None:
-            return {}
-        norms, cosines = self._gradients
-        self._gradients = None
-        return as_line(self.shared.terms, self.shared.layer, norms, cosines)
+    def _line(self, progress: float) -> LogLine:
+        return self.lines.line(self.steps, progress, self.optimizer.param_groups[0]["lr"], self.watch.read())

@@ -228,6 +228,8 @@ def test_a_link_out_of_the_folder_is_refused(coco, tmp_path):
 def test_settings_without_effect_or_sense_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"Coco\.resize has no effect"):
         Coco(resize=256)
+    with pytest.raises(ValueError, match=r"Coco\.packed=300 would cut off"):
+        Coco(packed=300)
     with pytest.raises(ValueError, match=r"Coco\.validation"):
         Coco(validation=0.0)
     with pytest.raises(ValueError, match="There is no data folder"):

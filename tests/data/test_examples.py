@@ -2,16 +2,34 @@ import pickle
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 
 from distill.batch import Batch
-from distill.data import Arrays, Batches, Crop, Data, Digits, Flip, Mix, Part, Splits, collate, make_splits
+from distill.data import (
+    Arrays,
+    Batches,
+    CenterCrop,
+    Crop,
+    Data,
+    Digits,
+    Examples,
+    Flip,
+    Mix,
+    Part,
+    RandomResizedCrop,
+    Splits,
+    collate,
+    make_splits,
+)
 from distill.view import View
 
 
-def arrays(count: int = 60, **settings: object) -> Arrays:
+def arrays(count: int = 60, **values: object) -> Arrays:
     images = torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return Arrays(images, torch.arange(count) % 3, ("a", "b", "c"), **settings)
+    return Arrays(images, torch.arange(count) % 3, ("a", "b", "c"), **values)
 
 
 def loaded(splits: Splits, workers: int, epochs: tuple[int, ...] = (0, 1)) -> list[Batch]:
@@ -45,6 +63,64 @@ def test_an_example_depends_on_seed_epoch_and_index_alone(mix):
     assert sum(torch.equal(one, other) for one, other in zip(forward, other_epoch, strict=True)) < len(first) / 3
     other_seed = [reseeded[4, index].image for index in range(len(first))]
     assert sum(torch.equal(one, other) for one, other in zip(forward, other_seed, strict=True)) < len(first) / 3
+
+
+TRANSFORMS = [Crop(2), Flip(0.4), RandomResizedCrop(8), RandomResizedCrop(5), v2.RandomVerticalFlip(), CenterCrop(6)]
+MIXES = [None, Mix(mixup=0.4), Mix(cutmix=1.0), Mix(mixup=1.0, cutmix=1.0, probability=0.6)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    keys=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 11)), min_size=1, max_size=20),
+    transforms=st.lists(st.sampled_from(TRANSFORMS), max_size=3),
+    mix=st.sampled_from(MIXES),
+    several=st.booleans(),
+    kind=st.sampled_from(["tensor", "files", "unlike files"]),
+    seed=st.integers(0, 5),
+)
+def test_examples_that_come_together_are_to_the_bit_those_that_come_one_by_one(
+    keys, transforms, mix, several, kind, seed
+):
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (12, 3, 8, 9), dtype=torch.uint8, generator=draw)
+    classes = torch.arange(12) % 4
+    rows = torch.randint(0, 2, (12, 4), generator=draw).float()
+    rows[rows.cumsum(1) == 3] = float("nan")
+    if kind == "unlike files":
+        transforms = [*transforms, RandomResizedCrop(7)]
+        # Decoded files have their channels last; beside a file of another size they are not copied into one tensor.
+        held = [
+            image[:, : 8 - row % 2, : 9 - row % 3].permute(1, 2, 0).contiguous() for row, image in enumerate(images)
+        ]
+        held = [image.permute(2, 0, 1) for image in held]
+    else:
+        held = images if kind == "tensor" else list(images)
+    train = Examples(Part(held, rows if several else classes), num_classes=4, transforms=transforms, seed=seed, mix=mix)
+    state = torch.get_rng_state()
+    batch = collate(train.__getitems__(keys))
+    assert torch.equal(torch.get_rng_state(), state)
+    alone = collate([train[key] for key in keys])
+    assert batch.inputs.dtype == alone.inputs.dtype == (torch.uint8 if mix is None else torch.float32)
+    assert torch.equal(batch.inputs, alone.inputs)
+    torch.testing.assert_close(batch.labels, alone.labels, rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(batch.index, alone.index)
+    assert batch.index.tolist() == [index for _, index in keys]
+
+
+def test_a_loader_asks_for_whole_batches(monkeypatch):
+    splits = arrays(augment=(Crop(2), Flip())).load(0, Mix(mixup=0.4))
+    expected = loaded(splits, 0)
+    monkeypatch.delattr(Examples, "__getitem__")
+    for own, other in zip(loaded(splits, 0), expected, strict=True):
+        assert torch.equal(own.inputs, other.inputs)
+
+
+def test_images_of_unlike_sizes_make_no_batch():
+    sizes = [torch.zeros(3, 8, 8 + row, dtype=torch.uint8) for row in range(2)]
+    examples = Examples(Part(sizes, torch.tensor([0, 1])), num_classes=2, transforms=(Flip(),))
+    assert examples[0, 1].image.shape == (3, 8, 9)
+    with pytest.raises(ValueError, match=r"one size, got \(3, 8, 8\) and \(3, 8, 9\). Give a transform that resizes"):
+        examples.__getitems__([(0, 0), (0, 1)])
 
 
 def test_examples_of_one_epoch_are_changed_each_in_its_own_way():
@@ -151,9 +227,9 @@ def test_data_sets_keep_the_protocol():
 )
 def test_wrong_arrays_are_refused(change, words):
     images = torch.arange(24, dtype=torch.uint8).view(6, 1, 2, 2)
-    settings = {"images": images, "labels": torch.tensor([0, 1] * 3), "classes": ("a", "b"), **change}
+    values = {"images": images, "labels": torch.tensor([0, 1] * 3), "classes": ("a", "b"), **change}
     with pytest.raises(ValueError, match=words):
-        Arrays(**settings).load(0, None)
+        Arrays(**values).load(0, None)
 
 
 def test_an_empty_split_is_refused():

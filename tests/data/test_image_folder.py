@@ -149,6 +149,7 @@ def test_links_out_of_the_folder_are_refused(folder, tmp_path_factory, write_ima
         ({"validation": 0.6, "test": 0.4}, "nothing to train on"),
         ({"size": 0}, "ImageFolder.size"),
         ({"size": 64, "resize": 32}, "resize=32"),
+        ({"size": 64, "packed": 63}, "packed=63 is smaller than the crop"),
         ({"skip_unreadable": True, "verify": False}, "verify=True"),
     ],
 )

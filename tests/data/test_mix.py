@@ -1,8 +1,10 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.distributions import Beta
 
-from distill.data.mix import Blend, Mix
+from distill.data.mix import Blend, Mix, blended_images, blended_labels
 
 
 def draws(mix: Mix, count: int = 4000, epoch: int = 0, seed: int = 0) -> list[Blend]:
@@ -46,9 +48,11 @@ def test_some_are_left_alone_and_both_kinds_are_as_likely():
 
 
 def test_the_share_of_cutmix_is_what_the_box_leaves():
-    for blend in draws(Mix(cutmix=1.0), 500):
-        own = blend.images(torch.full((1, 32, 32), 255, dtype=torch.uint8), torch.zeros(1, 32, 32, dtype=torch.uint8))
-        assert own.mean().item() == pytest.approx(blend.share, abs=1e-6)
+    blends = draws(Mix(cutmix=1.0), 500)
+    white = torch.full((500, 1, 32, 32), 255, dtype=torch.uint8)
+    mixed = blended_images(blends, white, torch.zeros_like(white))
+    for image, blend in zip(mixed, blends, strict=True):
+        assert image.mean().item() == pytest.approx(blend.share, abs=1e-6)
 
 
 def test_cutmix_takes_half_the_area_on_the_mean_where_boxes_are_not_cut_off():
@@ -60,18 +64,48 @@ def test_cutmix_takes_half_the_area_on_the_mean_where_boxes_are_not_cut_off():
 
 
 def test_images_and_labels_are_mixed_alike():
-    own, other = torch.full((1, 2, 2), 255, dtype=torch.uint8), torch.full((1, 2, 2), 51, dtype=torch.uint8)
+    own, other = torch.full((3, 1, 2, 2), 255, dtype=torch.uint8), torch.full((3, 1, 2, 2), 51, dtype=torch.uint8)
+    blends = [Blend(1, 0.75), Blend(1, 0.5, box=(0, 0, 2, 1)), Blend(2, 1.0)]
+    images = blended_images(blends, own, other)
     # 51 / 255 = 0.2, and 0.75 * 1 + 0.25 * 0.2 = 0.8.
-    assert torch.allclose(Blend(1, 0.75).images(own, other), torch.tensor(0.8))
-    assert torch.allclose(Blend(1, 0.75).labels(torch.tensor(2), torch.tensor(0), 3), torch.tensor([0.25, 0.0, 0.75]))
-    assert torch.allclose(Blend(1, 0.75).labels(torch.tensor(2), torch.tensor(2), 3), torch.tensor([0.0, 0.0, 1.0]))
-    left = Blend(1, 0.5, box=(0, 0, 2, 1)).images(own, other)
-    assert torch.allclose(left, torch.tensor([[[0.2, 1.0], [0.2, 1.0]]]))
+    assert torch.allclose(images[0], torch.tensor(0.8))
+    assert torch.allclose(images[1], torch.tensor([[[0.2, 1.0], [0.2, 1.0]]]))
+    assert torch.equal(images[2], torch.ones(1, 2, 2))
+    labels = blended_labels(blends, torch.tensor([2, 2, 1]), torch.tensor([0, 2, 1]), 3)
+    assert torch.equal(labels, torch.tensor([[0.25, 0.0, 0.75], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]))
     assert own.unique().tolist() == [255]
+    assert other.unique().tolist() == [51]
+
+
+def test_a_label_that_one_of_two_does_not_know_is_unknown():
+    unknown = float("nan")
+    own, other = torch.tensor([[1.0, 0.0, unknown]] * 2), torch.tensor([[0.0, unknown, 1.0]] * 2)
+    labels = blended_labels([Blend(1, 0.75), Blend(1, 1.0)], own, other, 3)
+    expected = torch.tensor([[0.75, unknown, unknown], [1.0, 0.0, unknown]])
+    torch.testing.assert_close(labels, expected, equal_nan=True, rtol=0, atol=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=9),
+    st.integers(1, 7),
+    st.integers(0, 2**31),
+)
+def test_a_mixture_stays_within_its_two_images_and_does_not_depend_on_the_others(kinds, side, seed):
+    draw = torch.Generator().manual_seed(seed)
+    own, other = torch.randint(0, 256, (2, len(kinds), 3, side, side), dtype=torch.uint8, generator=draw)
+    blends = [Blend(0, share, box=(0, 0, side // 2, side) if boxed else None) for share, boxed in kinds]
+    mixed = blended_images(blends, own, other)
+    assert bool((mixed <= torch.maximum(own, other) / 255).all() and (mixed >= torch.minimum(own, other) / 255).all())
+    labels = blended_labels(blends, torch.arange(len(kinds)), torch.zeros(len(kinds), dtype=torch.int64), 10)
+    assert torch.allclose(labels.sum(1), torch.ones(len(kinds)))
+    for row, blend in enumerate(blends):
+        assert torch.equal(mixed[row], blended_images([blend], own[row, None], other[row, None])[0])
+        assert torch.equal(labels[row], blended_labels([blend], torch.tensor([row]), torch.tensor([0]), 10)[0])
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("values", "words"),
     [
         ({}, "no effect"),
         ({"mixup": -0.1}, "mixup=-0.1"),
@@ -80,6 +114,6 @@ def test_images_and_labels_are_mixed_alike():
         ({"mixup": 0.2, "probability": 1.5}, "probability"),
     ],
 )
-def test_settings_without_sense_are_refused(settings, words):
+def test_settings_without_sense_are_refused(values, words):
     with pytest.raises(ValueError, match=words):
-        Mix(**settings)
+        Mix(**values)

@@ -27,6 +27,7 @@ from distill.report import Report
 from distill.run import Options, plan, train
 from distill.terms import minilmv2_terms
 from distill.tokenize import WordPiece
+from distill.trainer.lines import SHARES
 from tests.commands import ROOT
 from tests.test_fit import Stopped, StoppingBar, lines_of, same
 from tests.tiny import on_cpu
@@ -35,7 +36,7 @@ from tests.tiny_bert import transformers
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
 LARGE = {**SMALL, "num_hidden_layers": 2}
 WORDS = {"words": Term(MaskedLanguageModel())}
-TIMED = ("examples_per_second", "teacher_share", "wait_share")
+TIMED = ("examples_per_second", *SHARES)
 
 
 @pytest.fixture(scope="module")

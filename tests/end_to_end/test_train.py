@@ -16,6 +16,7 @@ from distill import metrics
 from distill.cli import run_command
 from distill.data import Digits
 from distill.models.cifar import resnet8
+from distill.trainer.lines import SHARES
 from distill.view import View
 from tests.commands import PAIR, TEACHER, run_python, snapshot
 
@@ -96,7 +97,7 @@ def lines(path: Path) -> list[Any]:
 
 def results(report: dict[str, Any]) -> list[Any]:
     """What a report says of each student, without the time it took."""
-    return [{key: value for key, value in one.items() if key != "seconds"} for one in report["outcomes"]]
+    return [{key: value for key, value in one.items() if key not in ("seconds", "spent")} for one in report["outcomes"]]
 
 
 def answers(student: Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -137,7 +138,8 @@ def test_the_log_has_each_term_and_each_validation(place: Path) -> None:
         assert set(line["raw"]) == set(line["weighted"]) == {"task", "kd", "hint"}
         assert line["loss"] == pytest.approx(sum(line["weighted"].values()), rel=1e-6)
         assert line["weighted"]["task"] == pytest.approx(0.1 * line["raw"]["task"], rel=1e-6)
-        assert 0 <= line["teacher_share"] <= 1 and 0 <= line["wait_share"] <= 1
+        assert all(0 <= line[name] <= 1 for name in SHARES)
+        assert sum(line[name] for name in SHARES) == pytest.approx(1.0)
     assert trained[1]["raw"]["kd"] < trained[0]["raw"]["kd"]
 
 
@@ -241,7 +243,7 @@ def test_a_killed_run_resumes_to_the_same_bits(told: signal.Signals, place: Path
     for name in ("student/model.safetensors", "student/config.json", "recipe.json"):
         assert (run / name).read_bytes() == (straight / name).read_bytes(), name
     assert results(read(run / "report.json")) == results(read(straight / "report.json"))
-    timed = ("examples_per_second", "wait_share", "teacher_share")
+    timed = ("examples_per_second", *SHARES)
     logs = [
         [{key: value for key, value in line.items() if key not in timed} for line in lines(one / "metrics.jsonl")]
         for one in (run, straight)

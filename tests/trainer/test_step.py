@@ -15,6 +15,7 @@ from distill.heads import Linear
 from distill.losses import KD, CrossEntropy, Hint, RKDAngle, RKDDistance, SimilarityPreserving
 from distill.plan import Plan, Term, connect
 from distill.trainer import Average, NotFinite, Trainer
+from distill.trainer.lines import SHARES
 from tests.processes import run_processes
 
 PLAN: Plan = {
@@ -171,7 +172,7 @@ def test_the_log_holds_each_term_raw_and_weighted() -> None:
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert lines[0]["weighted"]["kd"] == pytest.approx(0.7 * lines[0]["raw"]["kd"])
     assert lines[0]["loss"] == pytest.approx(sum(lines[0]["weighted"].values()))
-    assert 0 <= lines[0]["teacher_share"] <= 1
+    assert all(sum(line[name] for name in SHARES) == pytest.approx(1.0) for line in lines)
 
 
 def test_the_learning_rate_follows_the_progress_in_epochs() -> None:

@@ -94,18 +94,23 @@ def cosines(squares_BB: Tensor, inverse_BB: Tensor, anchors: slice) -> Tensor:
 
 
 class _AngleShares(torch.autograd.Function):
-    """RKDAngle's share of the chosen anchors, a few at a time, and again in the gradient: no B³ tensor is ever kept."""
+    """RKDAngle's share of the chosen anchors, a few at a time, and again in the gradient: no B³ tensor is ever kept.
+
+    In float64: where two examples nearly coincide the law of cosines takes the difference of two nearly equal squares.
+    """
 
     @staticmethod
     def forward(ctx: Any, student_BD: Tensor, teacher_BD: Tensor, rows: slice) -> Tensor:
-        student, teacher = _squares_and_inverses(student_BD), _squares_and_inverses(teacher_BD)
-        ctx.save_for_backward(student_BD, *student, *teacher)
+        wide_BD = student_BD.double()
+        student, teacher = _squares_and_inverses(wide_BD), _squares_and_inverses(teacher_BD.double())
+        ctx.save_for_backward(wide_BD, *student, *teacher)
+        ctx.dtype = student_BD.dtype
         ctx.rows = rows
         shares = [
             F.smooth_l1_loss(cosines(*student, part), cosines(*teacher, part), reduction="none").mean((1, 2))
             for part in _parts(rows, student_BD)
         ]
-        return torch.cat(shares)
+        return torch.cat(shares).to(student_BD.dtype)
 
     @staticmethod
     @once_differentiable
@@ -122,7 +127,7 @@ class _AngleShares(torch.autograd.Function):
             by_length_AB = inverse_AB.square() * cosines_ABB.mul_(by_cosine_ABB).sum(2)
             by_square_BB[part] += by_sum_AB - by_length_AB
             by_square_BB -= by_cosine_ABB.mul_(inverse_AB[:, :, None]).mul_(inverse_AB[:, None, :]).sum(0) / 2
-        return 2 * _weighted_differences(by_square_BB, student_BD), None, None
+        return (2 * _weighted_differences(by_square_BB, student_BD)).to(ctx.dtype), None, None
 
 
 def _parts(rows: slice, features_BD: Tensor) -> list[slice]:
