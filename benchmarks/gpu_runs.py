@@ -169,7 +169,11 @@ def compared(run: Run, done: dict[str, object], place: Path) -> dict[str, object
         "losses_apart_first_step": apart[0],
         "losses_apart_first_five_steps": max(apart[:5]),
         "losses_apart_all_steps": max(apart),
-        "weights_apart": max(float((weights[name] - base_weights[name]).abs().max()) for name in weights),
+        "weights_apart": max(
+            float((weights[name] - base_weights[name]).abs().max())
+            for name in weights
+            if weights[name].is_floating_point()
+        ),
         "same_bits": all(torch.equal(weights[name], base_weights[name]) for name in weights),
         "test_accuracy": outcome["test"]["accuracy"],
         "training_seconds": outcome["seconds"],

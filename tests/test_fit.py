@@ -543,5 +543,7 @@ def test_a_checkpoint_of_another_release_is_named(tmp_path: Path) -> None:
     told = json.loads((newest / "progress.json").read_text())
     del told["spent"]
     (newest / "progress.json").write_text(json.dumps(told))
-    with pytest.raises(ValueError, match=r"step-00000003 is of another release of distill\. Start anew with --overwrite"):
+    with pytest.raises(
+        ValueError, match=r"step-00000003 is of another release of distill\. Start anew with --overwrite"
+    ):
         read_progress(newest)
