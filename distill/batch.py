@@ -45,6 +45,10 @@ class Batch:
         numbers = None if self.kept is None else self.kept.numbers
         return self._map(lambda tensor: tensor.to(device, non_blocking=True), numbers)
 
+    def pin_memory(self) -> "Batch":
+        """The same batch in pinned memory, from which a GPU copies without waiting; a DataLoader calls this."""
+        return self._map(lambda tensor: tensor.pin_memory(), None if self.kept is None else self.kept.numbers)
+
     def rows(self, which: slice | Tensor) -> "Batch":
         """The batch of the chosen examples only."""
         places = which.cpu().numpy() if isinstance(which, Tensor) else which

@@ -12,6 +12,8 @@ from distill.messages import nearest, one_line
 
 # A novel has about 500,000 characters: what is longer is a quotation mark that was never closed, or no text at all.
 MOST_CHARACTERS = 1_000_000
+# A parquet file may name one long text a thousand times: so many bytes are read in any case, and so many times its own.
+_MOST_UNPACKED, _MOST_TIMES, _ROWS_AT_ONCE = 2**28, 100, 256
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 
@@ -161,6 +163,7 @@ def _find(path: Path, name: str, names: Sequence[str]) -> int:
 def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
     try:
         from pyarrow import ArrowException
+        from pyarrow import Table as ArrowTable
         from pyarrow.parquet import ParquetFile
     except ImportError:
         raise ValueError(f"{path} is parquet, which needs pyarrow. Install it: pip install 'distill[text]'.") from None
@@ -168,7 +171,18 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
         with ParquetFile(path) as file:
             for name in columns:
                 _find(path, name, file.schema_arrow.names)
-            read = file.read(columns=list(columns))
+            limit = max(_MOST_UNPACKED, _MOST_TIMES * path.stat().st_size)
+            batches, size = [], 0
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(columns)):
+                size += batch.nbytes
+                if size > limit:
+                    raise ValueError(
+                        f"{path} unpacks to more than {_MOST_TIMES} times its size. If that is right, save it without "
+                        "compression and dictionaries."
+                    )
+                batches.append(batch)
+            schema = batches[0].schema if batches else file.schema_arrow
+            read = ArrowTable.from_batches(batches, schema)
     except (ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as parquet: {one_line(error)}.") from None
     found: dict[str, list[str]] = {name: [] for name in columns}

@@ -160,6 +160,22 @@ def test_parquet_holds_the_same_as_csv(tmp_path, labels):
     assert torch.equal(ours.train.labels, theirs.train.labels)
 
 
+def test_parquet_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path, monkeypatch):
+    """One text of 10,000 characters, named 500 times: 5 MB in a file of less than 1 kB."""
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    texts = pyarrow.DictionaryArray.from_arrays([0] * 500, ["long " * 2000]).cast(pyarrow.string())
+    path = tmp_path / "all.parquet"
+    write_table(pyarrow.table({"review": texts, "label": [0, 1] * 250}), path)
+    assert path.stat().st_size < 10_000
+    table = TextTable(folder=str(tmp_path), train="all.parquet")
+    assert len(table.load(0, None).train) > 0
+    monkeypatch.setattr("distill.data.text_files._MOST_UNPACKED", 2**20)
+    with pytest.raises(ValueError, match=r"all\.parquet unpacks to more than 100 times its size\."):
+        table.load(0, None)
+
+
 def test_damaged_parquet_is_answered_in_one_line(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow.parquet import write_table
