@@ -271,6 +271,7 @@ def in_process(folder: Path) -> list[Ended]:
     return [run(recipe, folder / "straight"), run(recipe, folder / "stopped", resume=True)]
 
 
+@pytest.mark.slow
 def test_two_processes_resume_to_the_same_bits_and_one_process_may_not_go_on(tmp_path: Path) -> None:
     (straight, resumed), others = run_processes(in_process, 2, tmp_path, tmp_path)
     assert_same(resumed, straight)

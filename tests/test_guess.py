@@ -64,6 +64,7 @@ def share(folder: Path) -> Guesses:
     return guessed(*([batch([3, 0, 4], 5)] if rank == 0 else [batch([2], 5), batch([1], 5)]))
 
 
+@pytest.mark.slow
 def test_two_processes_with_uneven_shares_guess_as_one_does(tmp_path: Path) -> None:
     whole = guessed(batch([0, 1, 2, 3, 4], 5))
     for found in run_processes(share, 2, tmp_path, tmp_path):

@@ -418,6 +418,7 @@ def match_of_a_process() -> Match:
     return pair_of_nets()
 
 
+@pytest.mark.slow
 def test_two_processes_match_as_one(tmp_path: Path) -> None:
     expected = pair_of_nets()
     for found in run_processes(match_of_a_process, 2, tmp_path):

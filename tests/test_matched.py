@@ -216,6 +216,7 @@ def choice_of_a_process() -> str:
     return to_text(choose_layers(parts_of(open_recipe()), accelerator)[1])
 
 
+@pytest.mark.slow
 def test_two_processes_choose_the_same_as_one(tmp_path: Path) -> None:
     expected = choose_layers(parts_of(open_recipe()), on_cpu())[1]["plan.hints"].pairs
     first, second = run_processes(choice_of_a_process, 2, tmp_path)

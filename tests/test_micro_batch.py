@@ -278,6 +278,7 @@ def in_process(rows: tuple[int, int]) -> tuple[int | str | None, list[int]]:
     return choose_micro_batch(parts, accelerator).recipe.micro_batch_size, tried
 
 
+@pytest.mark.slow
 def test_two_processes_agree_where_one_has_less_room(tmp_path: Path) -> None:
     """Shares of 6: both try 6, then 3, then 2, which the second survives."""
     first, second = run_processes(in_process, 2, tmp_path, (1000, 2))

@@ -244,6 +244,7 @@ def in_process(hows: tuple[tuple[str, str], ...]) -> tuple[dict[str, Any], dict[
     return after(windows, skip=2), after(fine, skip=2), str(error.value)
 
 
+@pytest.mark.slow
 def test_two_processes_leave_out_what_breaks_in_one_and_stay_equal(tmp_path: Path) -> None:
     hows = (("fine", "fine"), ("fine", "loss"), ("input", "fine"), ("fine", "fine"))
     (first, of_first, stopped), (second, of_second, too) = run_processes(in_process, 2, tmp_path, hows)

@@ -163,6 +163,7 @@ def cka_of_a_process() -> tuple[Tensor, Tensor]:
     return tuple(sums_of(mine).over_ranks().cka() for mine in (UNEVEN[rank::2], UNEVEN[: 3 * rank]))
 
 
+@pytest.mark.slow
 def test_two_processes_with_uneven_batches_find_what_one_finds(tmp_path: Path) -> None:
     expected = sums_of(UNEVEN).cka()
     for shared, one_has_none in run_processes(cka_of_a_process, 2, tmp_path):

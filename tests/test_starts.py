@@ -94,6 +94,7 @@ def in_process() -> dict[str, Tensor]:
     return dict(parts_of(recipe).student.state_dict())
 
 
+@pytest.mark.slow
 def test_every_process_has_the_same_start(tmp_path: Path) -> None:
     first, second = run_processes(in_process, 2, tmp_path)
     assert same(first, second) and same(first, in_process())

@@ -206,7 +206,8 @@ def in_process(folder: Path) -> tuple[dict[str, Tensor], int]:
     return trained(cached(**EXACT), folder / "again")
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
 def test_processes_fill_one_cache_and_read_each_others_rows(processes: int, tmp_path: Path) -> None:
     """A student without BatchNorm, ragged batches and micro-batches: what one process alone trains."""
     found = run_processes(in_process, processes, tmp_path, tmp_path)

@@ -50,6 +50,7 @@ def in_process() -> Tensor:
     return trained(recipe, make_accelerator(recipe))
 
 
+@pytest.mark.slow
 def test_two_processes_with_unknown_labels_and_uneven_cuts_make_the_student_of_one(tmp_path: Path) -> None:
     first, second = run_processes(in_process, 2, tmp_path)
     AcceleratorState._reset_state()

@@ -199,6 +199,7 @@ def trained() -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in parts.student.parameters()])
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_student_of_texts_as_one(tmp_path: Path) -> None:
     first, second = run_processes(trained, 2, tmp_path)
     torch.testing.assert_close(first, second, rtol=0, atol=0)

@@ -43,6 +43,7 @@ def in_process() -> tuple[Predictions, int]:
     return predictions, sum(len(batch) for batch in loader)
 
 
+@pytest.mark.slow
 def test_two_processes_with_uneven_shares_measure_what_one_and_scikit_learn_do(tmp_path: Path) -> None:
     first, second = run_processes(in_process, 2, tmp_path)
     assert first[1] != second[1] and first[1] + second[1] == EXAMPLES

@@ -143,6 +143,7 @@ def in_process(shares: tuple[tuple[int, ...], ...]) -> tuple[dict[str, Any], dic
     return line, results
 
 
+@pytest.mark.slow
 def test_two_processes_see_the_gradients_and_balance_of_one(tmp_path: Path) -> None:
     (first, of_first), (second, of_second) = run_processes(in_process, 2, tmp_path, ((3, 2), (1, 2)))
     assert_as_expected(first)

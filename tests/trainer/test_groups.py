@@ -165,6 +165,7 @@ def in_process() -> Tensor:
     return after_three_steps((5,) if rank == 0 else (3,), slice(0, 5) if rank == 0 else slice(5, 8))
 
 
+@pytest.mark.slow
 def test_two_processes_are_drawn_as_one(tmp_path: Path) -> None:
     first, second = run_processes(in_process, 2, tmp_path)
     assert torch.equal(first, second)
