@@ -1,5 +1,6 @@
 """PyTorch's files are zip archives that are not packed; one that is could fill the memory, and is refused unread."""
 
+import struct
 import zipfile
 from pathlib import Path
 
@@ -13,13 +14,14 @@ def check_archive(path: Path) -> None:
     Raises:
         ValueError: it is packed or damaged, or its entries overlap.
     """
-    if not zipfile.is_zipfile(path):
-        return
+    entries: list[zipfile.ZipInfo] = []
     try:
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
         whole = sum(entry.file_size for entry in entries) <= path.stat().st_size
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error):  # all of damaged bytes
         whole = False
     if not whole or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise ValueError(

@@ -131,8 +131,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(root: Path) -> dict[str, Report]:
-    """The reports of one process, whose every step is one forward pass."""
-    return whole_runs(root, None)
+    """The reports of one process, whose every step is one forward pass.
+
+    On one thread, as each of several: where a term's gradient is nearly nothing, rounding decides whether it is zero.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return whole_runs(root, None)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def lines(root: Path, processes: int, name: str) -> list[dict[str, Any]]:
