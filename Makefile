@@ -25,7 +25,7 @@ demo: install  ## train the digits teacher, the controls and the transferred stu
 	$(RUN)/distill train recipes/image/digits_teacher.py recipes/image/digits.py --resume auto
 
 test: install  ## the tests, under ten minutes on two cores
-	$(RUN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
 test-slow: install  ## the slow tests: whole runs
 	$(RUN)/python -m pytest -m slow

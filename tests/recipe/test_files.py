@@ -53,45 +53,47 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 
 def test_a_python_file_gives_its_recipe_without_running_its_main_part(tmp_path: Path) -> None:
-    recipe = read_recipe(write(tmp_path, "files_recipe.py", GOOD))
+    recipe = read_recipe(write(tmp_path, "my_files_recipe.py", GOOD))
     assert isinstance(recipe, Recipe) and recipe.name == "own"
-    assert read_recipe(str(tmp_path / "files_recipe.py")).name == "own"
+    assert read_recipe(str(tmp_path / "my_files_recipe.py")).name == "own"
 
 
 def test_classes_of_the_file_can_be_written_read_and_pickled(tmp_path: Path) -> None:
-    recipe = read_recipe(write(tmp_path, "files_recipe.py", GOOD))
+    recipe = read_recipe(write(tmp_path, "my_files_recipe.py", GOOD))
     text = to_json(recipe)
-    assert '"files_recipe:Own"' in text
-    assert from_json(text, allow_import=("files_recipe",)) == recipe
+    assert '"my_files_recipe:Own"' in text
+    assert from_json(text, allow_import=("my_files_recipe",)) == recipe
     assert pickle.loads(pickle.dumps(recipe)) == recipe
     saved = write(tmp_path, "recipe.json", text)
-    assert read_recipe(saved, allow_import=("files_recipe",)) == recipe
-    with pytest.raises(ValueError, match=r"recipe.json: plan.kd.loss: files_recipe:Own .*--allow-import files_recipe"):
+    assert read_recipe(saved, allow_import=("my_files_recipe",)) == recipe
+    with pytest.raises(
+        ValueError, match=r"recipe.json: plan.kd.loss: my_files_recipe:Own .*--allow-import my_files_recipe"
+    ):
         read_recipe(saved)
 
 
 def test_a_file_that_is_run_itself_names_its_classes_by_its_own_name(tmp_path: Path) -> None:
     path = write(
-        tmp_path, "files_recipe.py", GOOD.replace('raise SystemExit("must not run")', "text = to_json(recipe)")
+        tmp_path, "my_files_recipe.py", GOOD.replace('raise SystemExit("must not run")', "text = to_json(recipe)")
     )
     path.write_text(path.read_text().replace("import SGD", "import to_json, SGD"))
-    assert '"files_recipe:Own"' in runpy.run_path(str(path), run_name="__main__")["text"]
+    assert '"my_files_recipe:Own"' in runpy.run_path(str(path), run_name="__main__")["text"]
 
 
 def test_two_files_of_one_name_are_two_recipes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    first = read_recipe(write(tmp_path / "one", "files_recipe.py", GOOD))
-    second = read_recipe(write(tmp_path / "two", "files_recipe.py", GOOD.replace('name="own"', 'name="other"')))
+    first = read_recipe(write(tmp_path / "one", "my_files_recipe.py", GOOD))
+    second = read_recipe(write(tmp_path / "two", "my_files_recipe.py", GOOD.replace('name="own"', 'name="other"')))
     assert (first.name, second.name) == ("own", "other")
     assert type(first.plan["kd"].loss) is not type(second.plan["kd"].loss)
     assert pickle.loads(pickle.dumps(first)) == first and pickle.loads(pickle.dumps(second)) == second
 
 
 def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
-    read_recipe(write(tmp_path, "files_recipe.py", GOOD))
+    read_recipe(write(tmp_path, "my_files_recipe.py", GOOD))
     longer = GOOD.replace("epochs=2,", "epochs=333,")
-    assert read_recipe(write(tmp_path, "files_recipe.py", longer)).epochs == 333
+    assert read_recipe(write(tmp_path, "my_files_recipe.py", longer)).epochs == 333
 
 
 def test_what_lies_beside_the_file_can_be_imported(tmp_path: Path) -> None:
