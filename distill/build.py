@@ -22,7 +22,7 @@ from distill.messages import nearest
 from distill.optimize import optimizer_of, start_of
 from distill.pair import Learner, Teacher
 from distill.plan import Plan, Term, connect
-from distill.prepare import Parts, open_cache, record_cache, sample_batch
+from distill.prepare import Parts, open_cache, sample_batch
 from distill.recipe import Recipe, Stage
 from distill.sharding import asked_to_shard, shard, shard_frozen
 from distill.speed import check_launcher, fast_model, quicken
@@ -182,10 +182,9 @@ def stage_trainer(
         shard_frozen(teacher.tapped.model, accelerator)
     cache = None
     if teacher is not None and recipe.teacher_cache is not None:
-        precision = accelerator.mixed_precision
-        cache, _ = open_cache(parts, teacher, sample, seed=seed, precision=precision)
+        cache, _ = open_cache(parts, teacher, sample, seed=seed, precision=accelerator.mixed_precision)
         if accelerator.is_main_process:
-            record_cache(parts, cache, seed=seed, precision=precision)
+            cache.record(recipe.name)
     quicken(teacher, learner, recipe.speed)
     if teacher is not None:
         teacher.to(accelerator.device)

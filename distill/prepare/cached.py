@@ -37,15 +37,10 @@ def open_cache(parts: Parts, teacher: Teacher, sample: Batch, *, seed: int, prec
         forms,
         examples=len(parts.splits.train),
         views=setting.views,
+        depends_on=told,
     )
     changed = () if cache.folder.exists() else what_changed(folder, told, parts.recipe.name)
     return cache, _sentence(cache, changed)
-
-
-def record_cache(parts: Parts, cache: Cache, *, seed: int, precision: str) -> None:
-    """Note in the cache what its answers depend on."""
-    assert parts.recipe.teacher_cache is not None
-    cache.record(_depends_on(parts, parts.recipe.teacher_cache, seed, precision), parts.recipe.name)
 
 
 def _forms(parts: Parts, teacher: Teacher, sample: Batch, setting: TeacherCache) -> dict[str, Form]:

@@ -22,11 +22,20 @@ class Cache:
     """The teacher's answers to one data set, for some taps.
 
     folder: of this teacher, data set and transforms alone. forms: {tap: how its value is kept}.
-    examples: how many there are to train on. views: of each.
+    examples: how many there are to train on. views: of each. depends_on: {what the answers depend on: its state}.
     """
 
-    def __init__(self, folder: Path, forms: Mapping[str, Form], *, examples: int, views: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        forms: Mapping[str, Form],
+        *,
+        examples: int,
+        views: int,
+        depends_on: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder, self.forms, self.examples, self.views = folder, dict(forms), examples, views
+        self._depends_on = dict(depends_on or {})
         self._rows = {
             tap: Rows(folder / _folder_name(tap, form), form.bytes, examples * views) for tap, form in forms.items()
         }
@@ -89,12 +98,12 @@ class Cache:
         """What one view of one example takes."""
         return sum(form.bytes for form in self.forms.values())
 
-    def record(self, parts: Mapping[str, str], name: str) -> None:
-        """Note what the answers depend on, for the next run that asks what changed."""
+    def record(self, name: str) -> None:
+        """Note what the answers depend on and which run asked, for the next one of that name that asks what changed."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             draft = self.folder / f".{RECORD}.{os.getpid()}"
-            draft.write_text(json.dumps({"name": name, "parts": dict(parts)}, indent=1))
+            draft.write_text(json.dumps({"name": name, "parts": self._depends_on}, indent=1))
             draft.replace(self.folder / RECORD)
         except OSError as error:
             raise ValueError(self._no_room(error)) from error
