@@ -161,18 +161,10 @@ def stage_trainer(
     freeze(parts.student, stage.freeze)
     back_to_cpu(parts)
     student = copy.deepcopy(parts.student) if sharded else parts.student
-    model = parts.teacher if any(term.needs_teacher for term in stage.plan.values()) else None
-    model = fast_model(model, recipe.speed, stage.plan, sample, parts.teacher_view)
+    model = fast_model(asked_teacher(parts, stage), recipe.speed, stage.plan, sample, parts.teacher_view)
     set_seed(seed)
-    teacher, learner = connect(
-        copy.deepcopy(model) if recipe.shard_teacher else model,
-        student,
-        stage.plan,
-        sample,
-        teacher_view=parts.teacher_view.module(),
-        student_view=parts.student_view.module(),
-        balance=balance_of(recipe, stage),
-        aligned=parts.aligned,
+    teacher, learner = connected(
+        replace(parts, teacher=copy.deepcopy(model) if recipe.shard_teacher else model, student=student), stage, sample
     )
     carry_heads(learner, heads or {})
     shared = shared_of(recipe, stage, teacher, learner, sample)
@@ -214,6 +206,29 @@ def stage_trainer(
         cache=cache,
     )
     return trainer, learner
+
+
+def asked_teacher(parts: Parts, stage: Stage) -> nn.Module | None:
+    """The teacher, where a term of the stage asks it."""
+    return parts.teacher if any(term.needs_teacher for term in stage.plan.values()) else None
+
+
+def connected(parts: Parts, stage: Stage, sample: Batch) -> tuple[Teacher | None, Learner]:
+    """The stage's teacher and learner out of the parts' models, with heads sized by a dry run on the sample.
+
+    Raises:
+        ValueError: what `connect` refuses.
+    """
+    return connect(
+        asked_teacher(parts, stage),
+        parts.student,
+        stage.plan,
+        sample,
+        teacher_view=parts.teacher_view.module(),
+        student_view=parts.student_view.module(),
+        balance=balance_of(parts.recipe, stage),
+        aligned=parts.aligned,
+    )
 
 
 def back_to_cpu(parts: Parts) -> None:

@@ -9,12 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
-from distill.build import State, back_to_cpu, balance_of, carry_heads, freeze, training_feed
+from distill.build import State, back_to_cpu, carry_heads, connected, freeze, training_feed
 from distill.data import Splits, TextSplits
 from distill.measure import multiply_adds, parameters, training_memory, weight_bytes
 from distill.optimize import optimizer_of, start_of
 from distill.pair import answers_of
-from distill.plan import Arrow, arrows, connect
+from distill.plan import Arrow, arrows
 from distill.prepare import Parts, cost_batch, open_cache, sample_batch
 from distill.recipe import Stage
 from distill.sharding import asked_to_shard
@@ -105,16 +105,7 @@ def _stage(
     freeze(parts.student, stage.freeze)
     frozen = [name for name, parameter in parts.student.named_parameters() if not parameter.requires_grad]
     sample = sample_batch(splits)
-    teacher, learner = connect(
-        parts.teacher if any(term.needs_teacher for term in stage.plan.values()) else None,
-        parts.student,
-        stage.plan,
-        sample,
-        teacher_view=parts.teacher_view.module(),
-        student_view=parts.student_view.module(),
-        balance=balance_of(recipe, stage),
-        aligned=parts.aligned,
-    )
+    teacher, learner = connected(parts, stage, sample)
     carried = carry_heads(learner, before)
     out.print(_arrows(stage, arrows(teacher, learner, stage.plan, sample)))
     if frozen:

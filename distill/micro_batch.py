@@ -13,13 +13,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from distill.batch import Batch
-from distill.build import balance_of, freeze, shared_of
+from distill.build import connected, freeze, shared_of
 from distill.data import Batches
 from distill.messages import is_out_of_memory
 from distill.numerics import alone
 from distill.optimize import optimizer_of, start_of
 from distill.pair import Learner, Teacher
-from distill.plan import connect
 from distill.prepare import Parts, batch_of, cost_batch, sample_batch
 from distill.recipe import Stage
 from distill.sharding import asked_to_shard
@@ -139,16 +138,7 @@ def _train(parts: Parts, stage: Stage, accelerator: Accelerator, window: Sequenc
     """The first steps of a stage, on a copy of the student."""
     student, device = copy.deepcopy(parts.student), accelerator.device
     freeze(student, stage.freeze)
-    teacher, learner = connect(
-        parts.teacher if any(term.needs_teacher for term in stage.plan.values()) else None,
-        student,
-        stage.plan,
-        sample_batch(parts.splits),
-        teacher_view=parts.teacher_view.module(),
-        student_view=parts.student_view.module(),
-        balance=balance_of(parts.recipe, stage),
-        aligned=parts.aligned,
-    )
+    teacher, learner = connected(replace(parts, student=student), stage, sample_batch(parts.splits))
     before = None if teacher is None else next(teacher.parameters(), torch.empty(0)).device
     try:
         trainer = _trainer(parts, stage, accelerator, teacher, learner)

@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from distill.build import make_accelerator, training_feed
+from distill.build import asked_teacher, make_accelerator, training_feed
 from distill.messages import first_line
 from distill.prepare import Parts
 from distill.recipe import Recipe, apply_overrides
@@ -88,7 +88,7 @@ def candidates(parts: Parts, recipe: Recipe, *, half: bool) -> list[Settings]:
 
     half: whether the recipe as it is runs in half precision, so that float32 is the one to try.
     """
-    teacher = parts.teacher if any(term.needs_teacher for term in recipe.all_stages()[0].plan.values()) else None
+    teacher = asked_teacher(parts, recipe.all_stages()[0])
     models = [parts.student] if teacher is None else [parts.student, teacher]
     precision: Settings = (("precision", "float32" if half else "bf16"),)
     maps: Settings = (("speed.channels_last", "true"),)
