@@ -1,7 +1,6 @@
 """A step that was made cheaper is the same step: compiled, over micro-batches, sizes, epochs, stages and processes."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +16,12 @@ from distill.measure import evaluating
 from distill.plan import Term
 from distill.recipe import SGD, Model, Recipe, Speed
 from distill.trainer import Trainer
+from tests.compiling import pair
+from tests.compiling import quick_backend as quick_backend
 from tests.processes import run_processes
-from tests.tiny import on_cpu, pair_recipe, parts_of
+from tests.tiny import on_cpu, parts_of
 
 BOTH = Speed(compile="both")
-
-
-@pytest.fixture(autouse=True)
-def quick_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Graphs as they are compiled, but run by torch's own operations: generating code takes a minute here."""
-    monkeypatch.setattr(speeding, "_BACKEND", "aot_eager")
-    monkeypatch.setattr(speeding, "check_compiler", lambda device: None)
-    counters.clear()
-    yield
-    torch.compiler.reset()
-
-
-def pair(speed: Speed | None, **changes: Any) -> Recipe:
-    """Three steps an epoch of 13, 13 and 10 examples; the last batch is ragged."""
-    return pair_recipe(**{"batch_size": 13, "speed": speed, "optimizer": SGD(lr=0.02), **changes})
 
 
 def stepped(recipe: Recipe, epochs: int = 2) -> tuple[Trainer, list[dict[str, float]]]:

@@ -1,7 +1,6 @@
 """Steps made cheaper: what each setting changes, that it changes nothing else, and what is refused."""
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from rich.console import Console
 from torch import Tensor, nn
-from torch._dynamo.utils import counters
 
 import distill
 from distill import speed as speeding
@@ -24,6 +22,8 @@ from distill.recipe import SGD, Model, Recipe, Speed, Stage, apply_overrides, fr
 from distill.run import Options, train
 from distill.trainer import Trainer
 from distill.weighting import GradNorm
+from tests.compiling import pair
+from tests.compiling import quick_backend as quick_backend
 from tests.tiny import TinyNet, on_cpu, pair_recipe, parts_of, plain_recipe
 
 KD_ONLY: Plan = {"kd": Term(LogitMSE())}
@@ -43,21 +43,6 @@ def branching(num_classes: int = 10, in_channels: int = 1) -> TinyNet:
 
 def linear(num_classes: int = 10, in_channels: int = 1) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(36 * in_channels, num_classes))
-
-
-@pytest.fixture(autouse=True)
-def quick_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Graphs as they are compiled, but run by torch's own operations: generating code takes a minute here."""
-    monkeypatch.setattr(speeding, "_BACKEND", "aot_eager")
-    monkeypatch.setattr(speeding, "check_compiler", lambda device: None)
-    counters.clear()
-    yield
-    torch.compiler.reset()
-
-
-def pair(speed: Speed | None, **changes: Any) -> Recipe:
-    """Three steps an epoch of 13, 13 and 10 examples; the last batch is ragged."""
-    return pair_recipe(**{"batch_size": 13, "speed": speed, "optimizer": SGD(lr=0.02), **changes})
 
 
 def built(recipe: Recipe) -> Trainer:
