@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from distill import metrics
 from distill.answers import Answers
-from distill.build import arm_folder
+from distill.arms import arm_folder
 from distill.by_label import TEACHER, by_label
 from distill.data import Box, Splits
 from distill.looks import Average, Looks, chosen_boxes, looks, maps_of

@@ -15,8 +15,9 @@ from torch import nn
 
 from distill import micro_batch
 from distill.answers import Answers, at_chance, compare, read_answers, save_answers
+from distill.arms import arm_folder, arm_recipe, main_arm
 from distill.bar import Bar
-from distill.build import answering, arm_folder, arm_recipe, evaluation_loader, main_arm, make_accelerator
+from distill.build import answering, evaluation_loader, make_accelerator
 from distill.data import Splits, TextSplits
 from distill.describe import describe
 from distill.evaluate import Guesses, Predictions, evaluate, guess

@@ -10,7 +10,8 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from distill.build import arm_recipe, freeze, main_arm, make_accelerator, stage_trainer, training_feed
+from distill.arms import arm_recipe, main_arm
+from distill.build import freeze, make_accelerator, stage_trainer, training_feed
 from distill.data import Examples, Mix, Part
 from distill.heads import Conv1x1
 from distill.initialize import CopyWeights, SelectWeights

@@ -16,7 +16,7 @@ FLOORS = {
     "plan": 4, "sharding": 4, "teacher_cache": 4,
     "match": 5, "recipe": 5, "trainer": 5, "evaluate": 5, "checkpoint": 5, "terms": 5, "start": 5,
     "looks": 5,
-    "prepare": 6, "folder": 6, "optimize": 6, "answers": 6, "speed": 6,
+    "prepare": 6, "arms": 6, "folder": 6, "optimize": 6, "answers": 6, "speed": 6,
     "build": 7, "report": 7, "matched": 7, "progress": 7, "profiling": 7,
     "trial": 8, "running": 8, "fit": 8, "describe": 8, "micro_batch": 8, "by_label": 8,
     "labelled": 9, "propose": 9, "tune": 9,

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from distill import matched
-from distill.build import arm_recipe
+from distill.arms import arm_recipe
 from distill.heads import Conv1x1
 from distill.losses import CrossEntropy, HiddenState, Hint
 from distill.matched import choose_layers, expand, to_text

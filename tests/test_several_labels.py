@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distill.answers import Answers, at_chance, compare, read_answers, save_answers
-from distill.build import arm_recipe
+from distill.arms import arm_recipe
 from distill.data import Mix, Part, make_splits
 from distill.data.mix import Blend, blended_labels
 from distill.data.split import check_several

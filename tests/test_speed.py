@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import distill
 from distill import speed as speeding
-from distill.build import arm_recipe, stage_trainer, training_feed
+from distill.arms import arm_recipe
+from distill.build import stage_trainer, training_feed
 from distill.describe import describe
 from distill.heads import Connector, Conv1x1, Paraphraser
 from distill.losses import Hint, LogitMSE, Overhaul

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distill.build import arm_recipe, stage_trainer
+from distill.arms import arm_recipe
+from distill.build import stage_trainer
 from distill.data import Splits
 from distill.describe import describe
 from distill.initialize import CopyWeights, SelectWeights, SkipLayers

@@ -10,9 +10,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from distill.arms import arm_recipe
 from distill.bar import Bar
 from distill.batch import Batch
-from distill.build import arm_recipe, evaluation_loader, training_feed
+from distill.build import evaluation_loader, training_feed
 from distill.data import Corpus, Reviews, TextSplits
 from distill.data.reviews import write_reviews
 from distill.fit import fit_arm
