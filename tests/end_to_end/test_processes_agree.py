@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -131,10 +132,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(root: Path) -> dict[str, Report]:
-    """The reports of one process, whose every step is one forward pass.
-
-    On one thread, as each of several: where a term's gradient is nearly nothing, rounding decides whether it is zero.
-    """
+    """The reports of one process, whose every step is one forward pass, on one thread as each of several."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -155,10 +153,10 @@ def assert_same_quality(found: Mapping[str, float], expected: Mapping[str, float
 
 
 def gradient_products(line: Mapping[str, Any]) -> dict[str, float]:
-    """The product of each two terms' gradients: where one of them is rounding, so is their cosine."""
-    pairs = {pair: pair.split("/") for pair in line.get("gradient_cosines", {})}
-    norms = line.get("gradient_norms", {})
-    return {pair: line["gradient_cosines"][pair] * norms[one] * norms[other] for pair, (one, other) in pairs.items()}
+    """The product of each two terms' gradients: where one of them is rounding, so is their cosine, or there is none."""
+    cosines, norms = line.get("gradient_cosines", {}), line.get("gradient_norms", {})
+    pairs = combinations(norms, 2)
+    return {f"{one}/{other}": cosines.get(f"{one}/{other}", 0.0) * norms[one] * norms[other] for one, other in pairs}
 
 
 def assert_same_log(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
