@@ -4,9 +4,8 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
@@ -14,6 +13,7 @@ from distill.guide import show, show_table
 from distill.match import RULES
 from distill.matching import Matching
 from distill.messages import nearest, one_line
+from distill.parser import Parser
 from distill.recipe import Recipe, apply_overrides, override_names, read_recipe
 from distill.run import Options, plan, train
 from distill.stopping import EXIT_CODE, Stopped
@@ -29,13 +29,6 @@ Settings of the recipe are changed by name: --epochs 3 --plan.kd.weight 0.5 --st
 'distill train FILE --help' lists those of a recipe. Every run writes runs/NAME/recipe.json, which runs again:
 distill train runs/NAME/recipe.json --name again
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are errors like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}. See {self.prog} --help.")
 
 
 def entry() -> None:
@@ -67,22 +60,27 @@ def _command(words: Sequence[str]) -> None:
     command, *rest = words
     if command not in _COMMANDS:
         raise ValueError(f"distill has no command {command!r}. Nearest: {nearest(command, _COMMANDS)}.")
-    if command == "losses":
-        _losses(rest)
+    if command in _TOOLS:
+        _TOOLS[command](rest, Console(highlight=False))
         return
     files = list(_until_option(rest))
     _run_files(command, files, rest[len(files) :])
 
 
-def _losses(words: Sequence[str]) -> None:
-    parser = _Parser(prog="distill losses", description="List the losses to choose from, or explain one.")
+def _losses(words: Sequence[str], console: Console) -> None:
+    parser = Parser(prog="distill losses", description="List the losses to choose from, or explain one.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="a loss to explain; none lists them all")
     names = parser.parse_args(list(words)).names
-    console = Console(highlight=False)
     if names:
         show(names, console)
     else:
         show_table(console)
+
+
+# What a user does around a run; each takes its own words.
+_TOOLS: Mapping[str, Callable[[Sequence[str], Console], None]] = {
+    "losses": _losses,
+}
 
 
 def _run_files(command: str, files: Sequence[str], words: Sequence[str]) -> None:
@@ -119,7 +117,7 @@ def _run(command: str, recipes: Sequence[Recipe], words: Sequence[str]) -> None:
 
 
 def _options(command: str) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=f"distill {command}",
         usage=f"distill {command} FILE [FILE...] [options] [settings of the recipe]",
         epilog=_SETTINGS,
