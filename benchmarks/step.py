@@ -1,154 +1,113 @@
-"""Cost of a training step against a hand-written loop of the same losses: median ratio of interleaved pairs, as JSON.
+"""Cost of a training step against a hand-written loop of the same losses: time and peak memory, as JSON.
 
-python benchmarks/step.py [--pairs 40] [--out benchmarks/results/step.json]
+python benchmarks/step.py [--pairs 15] [--only BERT] [--out benchmarks/results/step.json]
 
-Both sides do the same work on the same uint8 batches: normalise, teacher without gradient, student, losses, backward,
-SGD with momentum. The order within a pair alternates, so that a drifting machine hurts both sides alike.
+Three pairs of networks (pairs.py) with three plans each, eager, float32, on one thread. Time: the median ratio of pairs
+of steps on the same batch, whose order alternates, so that a drifting machine hurts both sides alike; seconds are the
+process's own. Memory: what a process of its own holds more at the peak of six steps than before it built anything. The
+losses of the first step agree, or there is no comparison (but for the hint, whose head starts from other numbers).
 """
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
-from torch.nn import functional as F
+from pairs import PAIRS, PLANS, Pair, Step, by_hand, with_trainer
 
-from distill.batch import Batch
-from distill.heads import Conv1x1
-from distill.losses import KD, CrossEntropy, Hint, RKDDistance, SimilarityPreserving
 from distill.measure import machine, versions
-from distill.models.cifar import resnet8x4, resnet32x4
-from distill.plan import Plan, Term, connect
-from distill.trainer import Trainer
-from distill.view import View
 
-BATCH = 64
-VIEW = View(mean=(0.5071, 0.4866, 0.4409), std=(0.2673, 0.2564, 0.2762))
-LOGITS: Plan = {"task": Term(CrossEntropy(), weight=0.1), "kd": Term(KD(temperature=4.0), weight=0.9)}
-PLANS: dict[str, Plan] = {
-    "logits": LOGITS,
-    "logits + hint": {**LOGITS, "hint": Term(Hint(), 100.0, "layer2", "layer2", Conv1x1())},
-    "logits + relations": {
-        **LOGITS,
-        "distance": Term(RKDDistance(), 25.0, "embedding", "embedding"),
-        "similarity": Term(SimilarityPreserving(), 3000.0, "layer3", "layer3"),
-    },
-}
-Step = Callable[[Tensor, Tensor], None]
+SIDES = {"trainer": with_trainer, "by_hand": by_hand}
+WARM_UP, STEPS = 2, 6
 
 
-def models() -> tuple[nn.Module, nn.Module]:
-    torch.manual_seed(0)
-    return resnet32x4(num_classes=100), resnet8x4(num_classes=100)
-
-
-def with_trainer(name: str) -> Step:
-    teacher, student = models()
-    sample = Batch(torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64), torch.arange(4))
-    guide, learner = connect(
-        teacher, student, PLANS[name], sample, teacher_view=VIEW.module(), student_view=VIEW.module()
-    )
-    accelerator = Accelerator(cpu=True)
-    optimizer = torch.optim.SGD(learner.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    prepared, prepared_optimizer = accelerator.prepare(learner, optimizer)
-    trainer = Trainer(accelerator, guide, prepared, PLANS[name], prepared_optimizer)
-    prepared.train()
-
-    def step(images: Tensor, labels: Tensor) -> None:
-        trainer.step([Batch(images, labels, torch.arange(len(labels)))])
-        trainer.lines.rows.clear()
-
-    return step
-
-
-def by_hand(name: str) -> Step:
-    """What a researcher writes for this one experiment: no checks, micro-batches, ranks, logging or resume."""
-    teacher, student = models()
-    teacher.eval()
-    student.train()
-    kept: dict[str, Tensor] = {}
-    for key, model in (("teacher", teacher), ("student", student)):
-        for layer in ("layer2", "layer3"):
-            where = f"{key}.{layer}"
-            tapped = model.get_submodule(layer)
-            tapped.register_forward_hook(lambda m, a, out, where=where: kept.update({where: out}))
-        last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-        last.register_forward_hook(lambda m, args, out, key=key: kept.update({key: args[0]}))
-    connector = nn.Sequential(nn.Conv2d(128, 128, 1, bias=False), nn.BatchNorm2d(128))
-    parameters = [*student.parameters(), *(connector.parameters() if "hint" in name else ())]
-    optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=5e-4)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (VIEW.mean, VIEW.std))
-
-    def distances(rows: Tensor) -> Tensor:
-        square = rows.square().sum(1)
-        distance = (square[:, None] + square[None] - 2 * rows @ rows.T).clamp(min=1e-12).sqrt()
-        distance = distance * (1 - torch.eye(len(rows)))
-        return distance / distance[distance > 0].mean()
-
-    def similarity(maps: Tensor) -> Tensor:
-        rows = maps.flatten(1)
-        return F.normalize(rows @ rows.T)
-
-    def step(images: Tensor, labels: Tensor) -> None:
-        x = (images.float() / 255 - mean) / std
-        with torch.no_grad():
-            target = teacher(x)
-        logits = student(x)
-        soft = F.kl_div(F.log_softmax(logits / 4, 1), F.softmax(target / 4, 1), reduction="batchmean")
-        loss = 0.1 * F.cross_entropy(logits, labels) + 0.9 * 16 * soft
-        if "hint" in name:
-            loss = loss + 100 * F.mse_loss(connector(kept["student.layer2"]), kept["teacher.layer2"])
-        if "relations" in name:
-            loss = loss + 25 * F.smooth_l1_loss(distances(kept["student"]), distances(kept["teacher"]))
-            gram = similarity(kept["student.layer3"]) - similarity(kept["teacher.layer3"])
-            loss = loss + 3000 * gram.square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return step
-
-
-def compare(name: str, pairs: int) -> dict[str, object]:
-    ours, theirs = with_trainer(name), by_hand(name)
-    images = torch.randint(0, 256, (BATCH, 3, 32, 32), dtype=torch.uint8)
-    labels = torch.randint(0, 100, (BATCH,))
-    seconds: dict[Step, list[float]] = {ours: [], theirs: []}
-    for pair in range(pairs + 2):
-        for step in (ours, theirs) if pair % 2 else (theirs, ours):
-            start = time.perf_counter()
-            step(images, labels)
-            if pair >= 2:
-                seconds[step].append(time.perf_counter() - start)
-    ratios = [a / b for a, b in zip(seconds[ours], seconds[theirs], strict=True)]
+def compare(pair: Pair, name: str, pairs: int) -> dict[str, object]:
+    steps = {side: build(pair, name) for side, build in SIDES.items()}
+    batch = pair.batch()
+    check_first(name, steps, pair)
+    seconds: dict[str, list[float]] = {side: [] for side in steps}
+    for number in range(pairs + WARM_UP):
+        for side in list(steps) if number % 2 else [*steps][::-1]:
+            start = time.process_time()
+            steps[side](batch)
+            if number >= WARM_UP:
+                seconds[side].append(time.process_time() - start)
+    ratios = [ours / theirs for ours, theirs in zip(*seconds.values(), strict=True)]
     lower, middle, upper = statistics.quantiles(ratios, n=4)
-    return {
+    memory = {side: peak(side, pair, name) for side in SIDES}
+    row = {
+        "pair": pair.name,
         "plan": name,
         "pairs": pairs,
         "ratio_median": middle,
         "ratio_quartiles": [lower, upper],
-        "trainer_seconds": statistics.median(seconds[ours]),
-        "by_hand_seconds": statistics.median(seconds[theirs]),
+        **{f"{side}_seconds": statistics.median(of_side) for side, of_side in seconds.items()},
+        "peak_ratio": memory["trainer"] / memory["by_hand"],
+        **{f"{side}_peak_bytes": peak for side, peak in memory.items()},
     }
+    print(
+        f"{pair.name:24} {name:20} time {middle:.3f} ({lower:.3f} to {upper:.3f})  peak {row['peak_ratio']:.3f}",
+        flush=True,
+    )
+    return row
+
+
+def check_first(name: str, steps: dict[str, Step], pair: Pair) -> None:
+    """Take the first step of both, whose losses must be the same."""
+    losses = {}
+    for side, step in steps.items():
+        torch.manual_seed(1)  # both draw the same dropout
+        losses[side] = float(step(pair.batch()))
+    ours, theirs = losses.values()
+    if "hint" not in name and abs(ours - theirs) > 1e-3 * abs(theirs):
+        raise SystemExit(f"{pair.name}, {name}: the first losses are {losses}, so the two do not compute the same.")
+
+
+def peak(side: str, pair: Pair, name: str) -> int:
+    """Bytes that a process of its own says, see `say_peak`."""
+    command = [sys.executable, __file__, "--peak", side, "--only", pair.name, "--plan", name]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return int(said.splitlines()[-1])
+
+
+def say_peak(side: str, pair: Pair, name: str) -> None:
+    """Print by how many bytes the memory of this process grows at its peak while it builds one side and takes steps."""
+    warm = torch.ones(64, 64, requires_grad=True)
+    (warm @ warm).sum().backward()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+    before = of_status("VmRSS")
+    step, batch = SIDES[side](pair, name), pair.batch()
+    for _ in range(STEPS):
+        step(batch)
+    print(of_status("VmHWM") - before)
+
+
+def of_status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--pairs", type=int, default=15, help="pairs of steps")
+    parser.add_argument("--only", default="", help="the pairs of networks whose name has this in it")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "step.json")
+    parser.add_argument("--peak", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--plan", choices=PLANS, default="logits", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
-    for name in PLANS:
-        rows.append(compare(name, options.pairs))
-        print(f"{name:20} {rows[-1]['ratio_median']:.3f} of a hand-written step ({options.pairs} pairs)")
-    result = {"pair": "resnet32x4 to resnet8x4", "batch": BATCH, "threads": 1, "rows": rows}
-    options.out.write_text(json.dumps({**result, "machine": machine(), "versions": versions()}, indent=1) + "\n")
+    chosen = [pair for pair in PAIRS if options.only in pair.name]
+    if options.peak:
+        say_peak(options.peak, chosen[0], options.plan)
+        return
+    rows = [compare(pair, name, options.pairs) for pair in chosen for name in PLANS]
+    result = {"threads": 1, "rows": rows, "load": os.getloadavg(), "machine": machine(), "versions": versions()}
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
