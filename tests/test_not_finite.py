@@ -196,19 +196,20 @@ def test_a_gradient_that_breaks_alone_is_left_out_and_named() -> None:
 # Loss scaling
 
 
-def scaled(scale: float) -> Trainer:
+def scaled(scale: float, optimizer: Optimizer = SGD(lr=0.1)) -> Trainer:  # noqa: B008 - frozen
     """As under fp16, on a CPU: Accelerate itself scales on GPUs only."""
     accelerator = Accelerator(cpu=True)
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     accelerator.unscale_gradients = lambda optimizer: accelerator.scaler.unscale_(optimizer.optimizer)
-    return trainer(accelerator=accelerator, skip=1)
+    return trainer(accelerator=accelerator, skip=1, optimizer=optimizer)
 
 
 UPDATED = ("student.model.fc.weight", "heads.crd.memory.bank_student", "heads.crd.memory.updates")
 
 
-def test_what_loss_scaling_leaves_out_is_its_own_and_lowers_the_scale() -> None:
-    one = scaled(1e38)
+@pytest.mark.parametrize("optimizer", [SGD(lr=0.1), AdamW(lr=0.1)], ids=["SGD", "AdamW"])
+def test_what_loss_scaling_leaves_out_is_its_own_and_lowers_the_scale(optimizer: Optimizer) -> None:
+    one = scaled(1e38, optimizer)
     before = {name: state_of(one)["learner"][name].clone() for name in UPDATED}
     for step in range(2):
         one.step([batch_of(step)])

@@ -49,7 +49,12 @@ class SGD:
     def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         """`torch.optim.SGD` of these parameters."""
         return torch.optim.SGD(
-            parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
+            parameters,
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
+            fused=True,
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -71,6 +72,10 @@ class Trainer:
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self._remembering = [module for module in self.learner.modules() if isinstance(module, Remembers)]
         self._norm_factors = [module for module in self.learner.modules() if isinstance(module, NormFactors)]
+        if self.accelerator.scaler is not None and isinstance(self.optimizer, AcceleratedOptimizer):
+            # A fused optimizer would be told of an overflow and skip by itself, which nobody sees: the scaler asks for
+            # this and skips the step where it is not there.
+            vars(self.optimizer.optimizer).pop("_step_supports_amp_scaling", None)
 
     def step(self, window: Sequence[Batch], epoch: float = 0.0) -> dict[str, Tensor]:
         """One update from a window's micro-batches; gives each term's mean over all examples, and the gradient norm.
