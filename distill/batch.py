@@ -14,10 +14,12 @@ class Kept:
     """Where the teacher's answers to a batch are kept, and the answers where all are there.
 
     numbers: int64 (B,), always on the CPU. rows: {tap: uint8 (B, bytes)}; None where some are missing.
+    length: how many tokens long the teacher's form of the batch is; None where it has none.
     """
 
     numbers: npt.NDArray[np.int64]
     rows: Mapping[str, Tensor] | None
+    length: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,5 +71,5 @@ class Batch:
         kept = None
         if self.kept is not None and numbers is not None:
             rows = None if self.kept.rows is None else {tap: change(row) for tap, row in self.kept.rows.items()}
-            kept = Kept(numbers, rows)
+            kept = Kept(numbers, rows, self.kept.length)
         return Batch(inputs, change(self.labels), change(self.index), mask, kept)

@@ -13,11 +13,11 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from distill.data import Mix
+from distill.data import Corpus, Mix
 from distill.describe import describe
 from distill.fit import fit_arm
 from distill.heads import Linear
-from distill.losses import KD, CrossEntropy, HiddenState, Hint, RKDDistance
+from distill.losses import KD, AttentionScores, CrossEntropy, HiddenState, Hint, MaskedLanguageModel, RKDDistance
 from distill.pair import Teacher
 from distill.plan import Term
 from distill.prepare import Parts, load_splits, open_cache, prepare, sample_batch
@@ -314,16 +314,61 @@ def test_a_cache_that_can_not_be_written_stops_with_what_to_do(tmp_path: Path, m
         trained(cached(), tmp_path / "run")
 
 
-def test_texts_keep_their_logits_but_no_tokens(tmp_path: Path) -> None:
-    logits = text_recipe(teacher_cache=TeacherCache(), plan={"task": Term(CrossEntropy()), "kd": Term(KD())})
-    _, asked = trained_text(logits, tmp_path / "first")
-    _, none = trained_text(logits, tmp_path / "again")
-    assert asked > none
-    layer = "bert.encoder.layer.0"
-    plan = {"task": Term(CrossEntropy()), "tokens": Term(HiddenState(), 1.0, layer, layer, Linear())}
-    tokens = text_recipe(teacher_cache=TeacherCache(), plan=plan)
-    with pytest.raises(ValueError, match=f"the teacher's '{layer}' is as long as its text"):
-        describe(prepare(tokens, load_splits(tokens, 0, Path("runs")), 0, Path("runs")), on_cpu())
+def test_what_is_as_long_as_a_text_is_kept_at_full_length_and_read_at_the_batch_s() -> None:
+    form = Form("float32", (5, 2, 5), lengths=(0, 2))
+    values = torch.randn(4, 3, 2, 3)
+    rows = form.pack(values)
+    assert rows.shape == (4, form.bytes) and form.bytes == 4 * 5 * 2 * 5
+    assert torch.equal(form.unpack(rows, 3), values)
+    longer = form.unpack(rows, 4)
+    assert longer.shape == (4, 4, 2, 4) and torch.equal(longer[:, :3, :, :3], values)
+    assert longer[:, 3].eq(0).all() and longer[..., 3].eq(0).all()
+    assert torch.equal(form.unpack(rows, 2), values[:, :2, :, :2])
+
+
+LAYER = "bert.encoder.layer.0"
+OF_TOKENS = {
+    "task": Term(CrossEntropy()),
+    "kd": Term(KD()),
+    "tokens": Term(HiddenState(), 1.0, LAYER, LAYER, Linear()),
+    "scores": Term(AttentionScores(), 1.0, f"{LAYER}.attention.self:scores", f"{LAYER}.attention.self:scores"),
+}
+
+
+def test_texts_keep_what_their_tokens_are_worth_and_learn_from_it_as_from_the_teacher(tmp_path: Path) -> None:
+    # In three epochs a text is read in batches of other lengths than that in which it was written.
+    live, _ = trained_text(text_recipe(plan=OF_TOKENS, epochs=3), tmp_path / "live")
+    recipe = text_recipe(plan=OF_TOKENS, epochs=3, teacher_cache=TeacherCache(form="float32"))
+    filling, asked = trained_text(recipe, tmp_path / "first")
+    reading, dry = trained_text(recipe, tmp_path / "again")
+    assert asked > dry
+    for name, tensor in live.items():
+        # Texts are as long as their batch, whose length decides how sums are added up.
+        torch.testing.assert_close(filling[name], tensor, rtol=0, atol=1e-5)
+        torch.testing.assert_close(reading[name], tensor, rtol=0, atol=1e-5)
+
+
+def test_the_plan_tells_what_tokens_take_at_the_longest_text() -> None:
+    recipe = text_recipe(plan=OF_TOKENS, teacher_cache=TeacherCache())
+    parts = prepare(recipe, load_splits(recipe, 0, Path("runs")), 0, Path("runs"))
+    length, heads, width = recipe.data.max_length, 2, 16
+    values = 2 + length * width + heads * length * length  # logits, a layer, and its attention
+    assert f"{len(parts.splits.train)} examples, {2 * values / 1024:.1f} KiB each" in " ".join(
+        describe(parts, on_cpu()).split()
+    )
+
+
+def test_answers_to_hidden_words_are_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text(
+        "\n".join(f"the plot of film {number} is set in a town" for number in range(60))
+    )
+    recipe = text_recipe(
+        data=Corpus(str(tmp_path), "*.txt", validation=10, test=10, max_length=24),
+        plan={"words": Term(MaskedLanguageModel()), "tokens": OF_TOKENS["tokens"]},
+        teacher_cache=TeacherCache(),
+    )
+    with pytest.raises(ValueError, match="teacher_cache keeps no answers to hidden words"):
+        describe(prepare(recipe, load_splits(recipe, 0, Path("runs")), 0, Path("runs")), on_cpu())
 
 
 def trained_text(recipe: Recipe, folder: Path) -> tuple[dict[str, Tensor], int]:

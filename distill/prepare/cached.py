@@ -1,7 +1,7 @@
 """The teacher cache of a stage: which answers it keeps, and what they depend on."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,9 +13,11 @@ from distill.pair import Teacher
 from distill.prepare.parts import Parts
 from distill.recipe import Recipe
 from distill.teacher_cache import Cache, Form, TeacherCache, fingerprint, what_changed
+from distill.view import TokensView
 
 # Examples by which a change of images, texts or transforms is noticed.
 _LOOKED_AT = 16
+_TOKENS = "input_ids"
 
 
 def open_cache(parts: Parts, teacher: Teacher, sample: Batch, *, seed: int, precision: str) -> tuple[Cache, str]:
@@ -25,7 +27,7 @@ def open_cache(parts: Parts, teacher: Teacher, sample: Batch, *, seed: int, prec
     pass.
 
     Raises:
-        ValueError: a setting has no effect, or a tap's value is of no fixed size.
+        ValueError: a setting has no effect, or what is asked of the teacher is not kept.
     """
     setting = parts.recipe.teacher_cache
     assert setting is not None
@@ -38,6 +40,7 @@ def open_cache(parts: Parts, teacher: Teacher, sample: Batch, *, seed: int, prec
         examples=len(parts.splits.train),
         views=setting.views,
         depends_on=told,
+        tokens=_tokens(parts),
     )
     changed = () if cache.folder.exists() else what_changed(folder, told, parts.recipe.name)
     return cache, _sentence(cache, changed)
@@ -45,21 +48,56 @@ def open_cache(parts: Parts, teacher: Teacher, sample: Batch, *, seed: int, prec
 
 def _forms(parts: Parts, teacher: Teacher, sample: Batch, setting: TeacherCache) -> dict[str, Form]:
     answers: dict[str, Tensor] = teacher(sample.inputs)
+    if parts.masked:
+        raise ValueError(
+            "teacher_cache keeps no answers to hidden words, of which each epoch hides others, and there are as many "
+            "logits to each as words. Leave it out."
+        )
     if setting.top is not None:
         classes = answers["logits"].shape[1] if "logits" in answers else None
         if classes is None or classes <= setting.top:
             why = "no term reads the teacher's logits" if classes is None else f"there are {classes} logits"
             raise ValueError(f"teacher_cache.top={setting.top} has no effect: {why}. Leave it out.")
-    for tap, value in answers.items():
-        if isinstance(parts.splits, TextSplits) and value.ndim > 2:
-            raise ValueError(
-                f"teacher_cache keeps tensors of one size, and the teacher's '{tap}' is as long as its text. Tap "
-                "'logits' or 'embedding', or leave teacher_cache out."
-            )
+    lengths, missing = _lengths(parts, teacher, sample, answers)
     return {
-        tap: Form(setting.form, tuple(value.shape[1:]), setting.top if tap == "logits" else None)
+        tap: Form(
+            setting.form,
+            tuple(size + missing * (place in lengths[tap]) for place, size in enumerate(value.shape[1:])),
+            setting.top if tap == "logits" else None,
+            lengths[tap],
+        )
         for tap, value in answers.items()
     }
+
+
+def _lengths(
+    parts: Parts, teacher: Teacher, sample: Batch, answers: Mapping[str, Tensor]
+) -> tuple[dict[str, tuple[int, ...]], int]:
+    """{tap: the dimensions of an example's value that are as long as its text}, and how many tokens the sample lacks.
+
+    They are those that change where the sample is cut by a token.
+    """
+    tokens = _tokens(parts)
+    if tokens is None or isinstance(sample.inputs, Tensor):
+        return dict.fromkeys(answers, ()), 0
+    prefix = tokens.removesuffix(_TOKENS)
+    length = sample.inputs[tokens].shape[1]
+    cut = {name: value[:, :-1] if name.startswith(prefix) else value for name, value in sample.inputs.items()}
+    shorter: dict[str, Tensor] = teacher(cut)
+    assert isinstance(parts.splits, TextSplits)
+    found = {
+        tap: tuple(place for place, size in enumerate(value.shape[1:]) if size != shorter[tap].shape[1 + place])
+        for tap, value in answers.items()
+    }
+    return found, parts.splits.max_length - length
+
+
+def _tokens(parts: Parts) -> str | None:
+    """The input of a batch that holds the teacher's tokens; None for images."""
+    view = parts.teacher_view
+    if not isinstance(view, TokensView):
+        return None
+    return f"{view.side}.{_TOKENS}" if view.side else _TOKENS
 
 
 def _depends_on(parts: Parts, setting: TeacherCache, seed: int, precision: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ class Cache:
 
     folder: of this teacher, data set and transforms alone. forms: {tap: how its value is kept}.
     examples: how many there are to train on. views: of each. depends_on: {what the answers depend on: its state}.
+    tokens: which of a batch's inputs tells the length of its texts; None for images.
     """
 
     def __init__(
@@ -33,9 +34,11 @@ class Cache:
         examples: int,
         views: int,
         depends_on: Mapping[str, str] | None = None,
+        tokens: str | None = None,
     ) -> None:
         self.folder, self.forms, self.examples, self.views = folder, dict(forms), examples, views
         self._depends_on = dict(depends_on or {})
+        self._tokens = tokens
         self._rows = {
             tap: Rows(folder / _folder_name(tap, form), form.bytes, examples * views) for tap, form in forms.items()
         }
@@ -47,12 +50,15 @@ class Cache:
         rows = None
         if all(of_tap.has(numbers).all() for of_tap in self._rows.values()):
             rows = {tap: torch.from_numpy(of_tap.read(numbers)) for tap, of_tap in self._rows.items()}
-        return batch.with_kept(Kept(numbers, rows))
+        length = None
+        if self._tokens is not None and not isinstance(batch.inputs, Tensor):
+            length = batch.inputs[self._tokens].shape[1]
+        return batch.with_kept(Kept(numbers, rows, length))
 
     def read(self, kept: Kept) -> dict[str, Tensor]:
         """The answers of a batch that has them all, float32."""
         assert kept.rows is not None
-        return {tap: form.unpack(kept.rows[tap]) for tap, form in self.forms.items()}
+        return {tap: form.unpack(kept.rows[tap], kept.length) for tap, form in self.forms.items()}
 
     def add(self, kept: Kept, answers: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Take in the teacher's answers to a batch; gives them as they will be read, so that both are the same.
@@ -69,7 +75,7 @@ class Cache:
         self._waiting.append((kept.numbers, rows, event))
         if len(self._waiting) > _WAITING:
             self._write()
-        return {tap: form.unpack(packed[tap]) for tap, form in self.forms.items()}
+        return {tap: form.unpack(packed[tap], kept.length) for tap, form in self.forms.items()}
 
     def keep(self) -> None:
         """Make all that was added safe on the disk.
