@@ -168,7 +168,7 @@ def loop(
     """The hand-written loop on these models."""
     teacher.eval()
     student.train()
-    kept = watch(pair, teacher, student)
+    kept = watch(pair, name, teacher, student)
     text = pair.view is None
     head: nn.Module | None = None
     if "hint" in name:
@@ -206,15 +206,18 @@ def loop(
     return step
 
 
-def watch(pair: Pair, teacher: nn.Module, student: nn.Module) -> dict[str, Tensor]:
-    """What the loop's hooks fill at each pass: the hints' tensors, what relates samples, and both embeddings."""
+def watch(pair: Pair, name: str, teacher: nn.Module, student: nn.Module) -> dict[str, Tensor]:
+    """What the loop's hooks fill at each pass: the hints' tensors, or what relates samples and both embeddings."""
     kept: dict[str, Tensor] = {}
 
     def keep(key: str) -> Callable[[nn.Module, Any, Any], None]:
         return lambda module, args, output: kept.update({key: output[0] if isinstance(output, tuple) else output})
 
     for side, model, hint in (("student", student, pair.hints[0]), ("teacher", teacher, pair.hints[1])):
-        model.get_submodule(hint).register_forward_hook(keep(f"{side} hint"))
+        if "hint" in name:
+            model.get_submodule(hint).register_forward_hook(keep(f"{side} hint"))
+        if "relations" not in name:
+            continue
         if pair.relations is not None:
             model.get_submodule(pair.relations).register_forward_hook(keep(f"{side} relations"))
         last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]

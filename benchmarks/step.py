@@ -4,8 +4,9 @@ python benchmarks/step.py [--pairs 15] [--only BERT] [--out benchmarks/results/s
 
 Three pairs of networks (pairs.py) with three plans each, eager, float32, on one thread. Time: the median ratio of pairs
 of steps on the same batch, whose order alternates, so that a drifting machine hurts both sides alike; seconds are the
-process's own. Memory: what a process of its own holds more at the peak of six steps than before it built anything. The
-losses of the first step agree, or there is no comparison (but for the hint, whose head starts from other numbers).
+process's own. Memory: bytes of all tensors at their peak, from building both models to the third step, counted by
+torch's profiler in a process of its own. The losses of the first step agree, or there is no comparison (but for the
+hint, whose head starts from other numbers).
 """
 
 import argparse
@@ -15,15 +16,17 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 from pairs import PAIRS, PLANS, Pair, Step, by_hand, with_trainer
+from torch.profiler import ProfilerActivity, profile
 
 from distill.measure import machine, versions
 
 SIDES = {"trainer": with_trainer, "by_hand": by_hand}
-WARM_UP, STEPS = 2, 6
+WARM_UP, STEPS = 2, 3
 
 
 def compare(pair: Pair, name: str, pairs: int) -> dict[str, object]:
@@ -76,20 +79,14 @@ def peak(side: str, pair: Pair, name: str) -> int:
 
 
 def say_peak(side: str, pair: Pair, name: str) -> None:
-    """Print by how many bytes the memory of this process grows at its peak while it builds one side and takes steps."""
-    warm = torch.ones(64, 64, requires_grad=True)
-    (warm @ warm).sum().backward()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
-    before = of_status("VmRSS")
-    step, batch = SIDES[side](pair, name), pair.batch()
-    for _ in range(STEPS):
-        step(batch)
-    print(of_status("VmHWM") - before)
-
-
-def of_status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
+    """Print how many bytes of tensors there are at the peak while one side is built and takes steps."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step, batch = SIDES[side](pair, name), pair.batch()
+        for _ in range(STEPS):
+            step(batch)
+    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    print(max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))))
 
 
 def main() -> None:
