@@ -1,5 +1,6 @@
-"""A model's answers to the validation and the test examples, kept in a run's folder until its report is made."""
+"""A model's answers to the validation and the test examples, kept in a run's folder beside its student."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from distill.data.cases import independent
 from distill.evaluate import Predictions
 
 FILE = "answers.safetensors"
+TEACHER = "teacher"
+"""The folder of the teacher's, in that of a run."""
 SPECIFICITY = 0.9
 """Of the thresholds that are chosen on the validation examples."""
 
@@ -26,9 +29,12 @@ class Answers:
 
 
 def save_answers(folder: Path, answers: Answers) -> None:
-    """Write the logits whole or not at all; the labels are the data's."""
+    """Write logits and labels whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
     draft, place = folder / f".{FILE}.draft", folder / FILE
-    save_file({"validation": answers.validation.logits, "test": answers.test.logits}, draft)
+    splits = {"validation": answers.validation, "test": answers.test}
+    logits = {name: of_split.logits for name, of_split in splits.items()}
+    save_file({**logits, **{f"{name}_labels": of_split.labels for name, of_split in splits.items()}}, draft)
     draft.replace(place)
 
 
@@ -40,15 +46,43 @@ def read_answers(folder: Path, validation: Tensor, test: Tensor) -> Answers:
     """
     path = folder / FILE
     way_out = "Start anew with --overwrite, or change --name."
-    try:
-        logits = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} can't be read, and the report needs it. {way_out}") from error
+    tensors = _tensors(path, f"and the report needs it. {way_out}")
     labels = {"validation": validation, "test": test}
     for split, of_split in labels.items():
-        if split not in logits or len(logits[split]) != len(of_split):
+        if split not in tensors or len(tensors[split]) != len(of_split):
             raise ValueError(f"{path} is of other {split} examples than the data's {len(of_split)}. {way_out}")
-    return Answers(Predictions(logits["validation"], validation), Predictions(logits["test"], test))
+    return Answers(Predictions(tensors["validation"], validation), Predictions(tensors["test"], test))
+
+
+def kept_answers(folder: Path) -> Answers:
+    """What `save_answers` wrote, without the data.
+
+    Raises:
+        ValueError: the file is missing or damaged; names it.
+    """
+    path = folder / FILE
+    way_out = "and without it models can't be compared. Train the run again."
+    tensors = _tensors(path, way_out)
+    validation, test = (
+        _predictions(tensors, split, f"{path} is damaged, {way_out}") for split in ("validation", "test")
+    )
+    return Answers(validation, test)
+
+
+def _tensors(path: Path, way_out: str) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} can't be read, {way_out}") from error
+
+
+def _predictions(tensors: Mapping[str, Tensor], split: str, message: str) -> Predictions:
+    logits, labels = tensors.get(split), tensors.get(f"{split}_labels")
+    fits = logits is not None and labels is not None and logits.ndim == 2 and len(logits) == len(labels) > 0
+    if not fits:
+        raise ValueError(message)
+    assert logits is not None and labels is not None
+    return Predictions(logits, labels)
 
 
 def compare(student: Answers, teacher: Answers) -> tuple[float, float]:

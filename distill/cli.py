@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from distill.ablate import compare
 from distill.guide import show, show_table
 from distill.match import RULES
 from distill.matching import Matching
@@ -23,6 +24,7 @@ _COMMANDS = {
     "train": "train recipes one after the other, and report what each transfer was worth",
     "plan": "show what recipes would do, and stop on any mismatch, without training",
     "losses": "list the losses to choose from, or explain those that are named",
+    "compare": "tell whether a transfer helped: the models of a run, or several runs, on the same test examples",
 }
 _SETTINGS = """
 Settings of the recipe are changed by name: --epochs 3 --plan.kd.weight 0.5 --student.arguments.width 8.
@@ -80,6 +82,7 @@ def _losses(words: Sequence[str], console: Console) -> None:
 # What a user does around a run; each takes its own words.
 _TOOLS: Mapping[str, Callable[[Sequence[str], Console], None]] = {
     "losses": _losses,
+    "compare": compare,
 }
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import nn
 
 from distill import micro_batch
-from distill.answers import Answers, at_chance, compare, read_answers, save_answers
+from distill.answers import TEACHER, Answers, at_chance, compare, read_answers, save_answers
 from distill.arms import arm_folder, arm_recipe, main_arm
 from distill.bar import Bar
 from distill.build import answering, evaluation_loader, make_accelerator
@@ -93,6 +93,8 @@ def _train(recipe: Recipe, options: Options, console: Console, accelerator: Acce
             write_whole(folder / RECORD, to_text(matches))
         if recipe.micro_batch_size == "auto":
             write_whole(found, micro_batch.to_text(parts))
+        if answers is not None:
+            save_answers(folder / TEACHER, answers)
     accelerator.wait_for_everyone()
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     outcomes: list[Outcome] = []
@@ -232,7 +234,7 @@ def _arm(
         save_student(folder / "student", parts.student, student_config(parts))
         if isinstance(parts.splits, TextSplits):
             parts.splits.tokenizer("student").save(folder / "student")
-        if several and answers is not None:
+        if answers is not None:
             save_answers(folder, answers)
         write_whole(result, json.dumps(asdict(outcome)))
     accelerator.wait_for_everyone()

@@ -49,16 +49,17 @@ class TiedNet(nn.Module):
 
 @dataclass(frozen=True)
 class Blobs:
-    """Noise, brighter in one row for each class: 36 examples to train on, and 12 and 12."""
+    """Noise, brighter in one row for each class: of 60 examples 36 to train on, and 12 and 12."""
 
     classes: tuple[str, ...] = CLASSES
     augment: bool = True
+    count: int = 60
 
     def load(self, seed: int, mix: Mix | None) -> Splits:
         generator = torch.Generator().manual_seed(7)
-        labels = torch.arange(60) % len(self.classes)
-        images = torch.randint(0, 160, (60, 1, 6, 6), generator=generator)
-        images[torch.arange(60), 0, 2 * labels] += 60
+        labels = torch.arange(self.count) % len(self.classes)
+        images = torch.randint(0, 160, (self.count, 1, 6, 6), generator=generator)
+        images[torch.arange(self.count), 0, 2 * labels] += 60
         augment = (Crop(padding=1),) if self.augment else ()
         return Arrays(images.to(torch.uint8), labels, self.classes, augment=augment).load(seed, mix)
 

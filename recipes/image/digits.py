@@ -22,7 +22,7 @@ recipe = Recipe(
     schedule=Cosine(warmup_epochs=0.5),
     epochs=16,
     batch_size=64,
-    repeats=3,
+    repeats=5,
     controls=("plain", "initialized"),
 )
 
