@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
-from distill.compare.comparison import Answer, Differing
+from distill.compare.comparison import Answer
 from distill.initialize import Coverage
 from distill.page.gathered import Gathered, place_of
 from distill.page.heat import heat_map, scale_bar
@@ -74,7 +74,7 @@ def examples(found: Gathered) -> Markup:
     if not comparison.differing:
         why = "the models answer alike" if len(comparison.models) > 1 else "there is one model only"
         return paragraphs([f"There are none to show: {why}."])
-    cards = []
+    several, cards = found.run.report.by_label is not None, []
     for one in comparison.differing:
         shown = found.examples.get(one.index)
         face: Child = ()
@@ -83,23 +83,11 @@ def examples(found: Gathered) -> Markup:
             face = tag("img", {"src": shown.picture, "alt": f"Test example {one.index}: {one.truth}", **size})
         elif shown is not None:
             face = tag("blockquote", None, shown.text)
-        answers = [
-            tag(
-                "li",
-                None,
-                tag("span", {"class": "who"}, answer.model, " "),
-                tag("span", None, answer.said, " "),
-                tag("span", {"class": "sure"}, f"{100 * answer.probability:.0f}%"),
-                tag("span", {"class": "check", "aria-label": "right", "role": "img"}, "✓")
-                if _right(one, answer)
-                else (),
-            )
-            for answer in one.answers
-        ]
+        # Of several labels only the one is told on which the models differ most, which may hold or not.
+        answers = [_answer(answer, right=not several and answer.said == one.truth) for answer in one.answers]
         truth = tag("p", None, tag("strong", None, one.truth), tag("span", {"class": "sure"}, f" no. {one.index}"))
         words = "picture" if shown is not None and shown.picture else "words"
         cards.append(tag("li", {"class": f"card {words}"}, face, tag("div", None, truth, tag("ul", None, answers))))
-    several = found.run.report.by_label is not None
     each = (
         "In bold what holds; below, of the label on which they differ most, how probable each model says it is."
         if several
@@ -109,8 +97,16 @@ def examples(found: Gathered) -> Markup:
     return join([paragraphs([note, found.no_examples]), tag("ul", {"class": "cards"}, cards)])
 
 
-def _right(one: Differing, answer: Answer) -> bool:
-    return answer.said == one.truth
+def _answer(answer: Answer, *, right: bool) -> Markup:
+    check = tag("span", {"class": "check", "role": "img", "aria-label": "right"}, "✓")
+    return tag(
+        "li",
+        None,
+        tag("span", {"class": "who"}, answer.model, " "),
+        tag("span", None, answer.said, " "),
+        tag("span", {"class": "sure"}, f"{100 * answer.probability:.0f}%"),
+        check if right else (),
+    )
 
 
 def _no_cka(found: Gathered) -> str:
