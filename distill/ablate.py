@@ -5,8 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from distill.compare import Ablated, Comparison, analyse, layers, show, side_by_side, to_json
-from distill.compare import from_json as comparison_from_json
+from distill.compare import FILE, Ablated, compared, show, side_by_side, to_json
 from distill.finished import Finished, read_run
 from distill.folder import write_whole
 from distill.parser import Parser
@@ -15,8 +14,6 @@ from distill.recipe import Recipe
 from distill.report import Report
 from distill.report.statistics import welch
 from distill.run import Options, train
-
-FILE = "compare.json"
 
 
 def compare(words: Sequence[str], console: Console) -> None:
@@ -56,19 +53,6 @@ def compare(words: Sequence[str], console: Console) -> None:
         console.print(f"Written: {run.folder / FILE}", markup=False, highlight=False, soft_wrap=True)
     if len(runs) > 1:
         side_by_side(runs, console)
-
-
-def compared(run: Finished, *, with_layers: bool = True) -> Comparison:
-    """A run's comparison; what can't be had of its layers is noted, and terms that were left out before are kept."""
-    cka, notes = None, []
-    if run.report.has_teacher and with_layers:
-        try:
-            cka = layers(run)
-        except ValueError as error:
-            notes.append(f"How alike the layers are can't be told: {error}")
-    found = analyse(run, cka=cka, notes=notes)
-    before = run.folder / FILE
-    return replace(found, ablated=comparison_from_json(before.read_text()).ablated) if before.is_file() else found
 
 
 def ablated(run: Finished, console: Console) -> tuple[Ablated, ...]:

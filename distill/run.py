@@ -18,15 +18,21 @@ from distill.answers import TEACHER, Answers, at_chance, compare, read_answers, 
 from distill.arms import arm_folder, arm_recipe, main_arm
 from distill.bar import Bar
 from distill.build import answering, evaluation_loader, make_accelerator
+from distill.compare import FILE as COMPARISON
+from distill.compare import compared
+from distill.compare import to_json as comparison_to_json
 from distill.data import Splits, TextSplits
 from distill.describe import describe
 from distill.evaluate import Guesses, Predictions, evaluate, guess
+from distill.finished import Finished
 from distill.fit import fit_arm
 from distill.folder import check_folder, holding, open_folder, write_whole
 from distill.labelled import label_by_label
 from distill.matched import RECORD, choose_layers, tables, to_text
 from distill.matching import Matching
 from distill.models import save_student
+from distill.page import FILE as PAGE
+from distill.page import write_page
 from distill.picture import check_pictures
 from distill.prepare import Parts, load_splits, prepare
 from distill.profiling import found_in
@@ -119,7 +125,22 @@ def _train(recipe: Recipe, options: Options, console: Console, accelerator: Acce
     if accelerator.is_main_process:
         write_whole(folder / "report.md", markdown(report))
         write_whole(folder / "report.json", report_to_json(report))
+        _compare(Finished(folder, recipe, report), parts.splits, console)
     return _shown(report, folder, console)
+
+
+def _compare(run: Finished, splits: Splits | TextSplits, console: Console) -> None:
+    """Compare the models where they have classes, and write the page of the run.
+
+    A teacher that is spread over processes does not fit where its layers would be measured.
+    """
+    if "perplexity" not in run.report.outcomes[0].test:
+        try:
+            comparison = compared(run, splits, with_layers=not run.recipe.shard_teacher)
+            write_whole(run.folder / COMPARISON, comparison_to_json(comparison))
+        except ValueError as error:  # such as students of an older version, which kept no answers
+            console.print(f"The models were not compared: {error}", markup=False, highlight=False, soft_wrap=True)
+    write_page(run, splits)
 
 
 def _read_report(path: Path) -> Report:
@@ -131,7 +152,10 @@ def _read_report(path: Path) -> Report:
 
 def _shown(report: Report, folder: Path, console: Console) -> Report:
     console.print(render(report))
-    console.print(f"Report: {folder / 'report.md'}", markup=False, highlight=False, soft_wrap=True)
+    # A run that an older version completed has no page.
+    for path in (folder / "report.md", folder / PAGE):
+        if path.is_file():
+            console.print(f"Report: {path}", markup=False, highlight=False, soft_wrap=True)
     return report
 
 

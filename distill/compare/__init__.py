@@ -13,6 +13,8 @@ from distill.compare.comparison import Judged as Judged
 from distill.compare.comparison import Likeness as Likeness
 from distill.compare.comparison import from_json as from_json
 from distill.compare.comparison import to_json as to_json
+from distill.compare.kept import FILE as FILE
+from distill.compare.kept import compared as compared
 from distill.compare.paired import mcnemar as mcnemar
 from distill.compare.paired import over_examples_and_seeds as over_examples_and_seeds
 from distill.compare.several import check_same_examples as check_same_examples

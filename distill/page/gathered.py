@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.compare import FILE as COMPARISON
 from distill.compare import Comparison
 from distill.compare import from_json as comparison_from_json
 from distill.data import Splits, TextSplits
@@ -16,8 +17,6 @@ from distill.matched import RECORD, expand
 from distill.page.history import History, read_history
 from distill.page.thumbnails import MOST, Shown, shown
 from distill.recipe import Recipe
-
-COMPARISON = "compare.json"
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,11 @@ def pictures(found: Gathered) -> Markup:
 
 def _read(folder: Path, file: str) -> bytes | str:
     """The picture as PNG of at most 1,000 pixels across, or why there is none; nothing outside the folder is read."""
-    if Path(file).name != file:
+    path = (folder / file).resolve()
+    if not path.is_relative_to(folder.resolve()):
         return f"{file} is no file of the run's folder."
     try:
-        with Image.open(folder / file, formats=("PNG",)) as image:
+        with Image.open(path, formats=("PNG",)) as image:
             image.load()
             if image.width > _WIDEST:
                 image.thumbnail((_WIDEST, 20 * _WIDEST))

@@ -190,6 +190,12 @@ def _calibration(one: Judged, error: float | None) -> list[Cell]:
 
 
 def _against(comparison: Comparison) -> Markup:
+    if all(one.p_values is None for one in comparison.against):
+        gains = [[Cell(one.name), gain(one.gain)] for one in comparison.against]
+        return table(
+            "Against each other model", ["against", f"gain in {metric(comparison.headline)}, points"], gains,
+            caption="Of the mean over the labels; 95% intervals by resampling test patients.",
+        )  # fmt: skip
     head = ["against", "gain, points", "gained %", "lost %", "both right %", "both wrong %", "McNemar p, by seed"]
     rows = [
         [

@@ -87,4 +87,4 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
         found = [value for value in found if low <= value <= high]
         if len(found) >= 2:
             return found[: 2 * most]
-    return found
+    return _ticks(low, high, most)

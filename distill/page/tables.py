@@ -10,6 +10,8 @@ from distill.report.statistics import Interval
 from distill.report.units import points
 
 MISSING = "-"
+# Text in more characters may be broken into lines.
+_SHORT = 40
 _NUMBER = re.compile(r"^[+-]?[\d.,]+($|[\s%±(])")
 
 
@@ -84,9 +86,10 @@ def _row(row: Sequence[Cell], right: Sequence[bool]) -> Iterator[Markup]:
         if place == 0:
             yield tag("th", {"scope": "row", "data-value": value}, cell.shows)
         else:
-            yield tag("td", {"class": "number" if right[place] else None, "data-value": value}, cell.shows)
+            kind = "number" if right[place] else "long" if len(str(cell.shows)) > _SHORT else None
+            yield tag("td", {"class": kind, "data-value": value}, cell.shows)
 
 
 def _is_number(column: Sequence[Cell]) -> bool:
     shown = [cell for cell in column if cell.shows not in (MISSING, "")]
-    return bool(shown) and all(cell.value is not None or _NUMBER.match(str(cell.shows)) for cell in shown)
+    return all(cell.value is not None or _NUMBER.match(str(cell.shows)) for cell in shown)

@@ -90,6 +90,7 @@ def test_a_teacher_of_shuffled_labels_hurts_where_it_weighs_much(tmp_path: Path)
     assert word(transfer("from-shuffled", source, tmp_path, range(3), weight=0.95)) == "hurt"
 
 
+@pytest.mark.timeout(900)
 def test_the_demo_helped(tmp_path: Path) -> None:
     recipes = [read_recipe(ROOT / "recipes" / "image" / f"{name}.py") for name in ("digits_teacher", "digits")]
     assert word([trained(recipe, tmp_path) for recipe in recipes][-1]) == "helped"
