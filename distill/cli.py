@@ -11,12 +11,14 @@ from rich.console import Console
 
 from distill.ablate import compare
 from distill.cost import cost
+from distill.export import export
 from distill.guide import show, show_table
 from distill.match import RULES
 from distill.matching import Matching
 from distill.messages import nearest, one_line
 from distill.page import report
 from distill.parser import Parser
+from distill.predict import predict
 from distill.recipe import Recipe, apply_overrides, override_names, read_recipe
 from distill.run import Options, plan, train
 from distill.stopping import EXIT_CODE, Stopped
@@ -26,6 +28,8 @@ _COMMANDS = {
     "train": "train recipes one after the other, and report what each transfer was worth",
     "plan": "show what recipes would do, and stop on any mismatch, without training",
     "losses": "list the losses to choose from, or explain those that are named",
+    "export": "write the student of a run alone, in a form that needs nothing else, and check it",
+    "predict": "tell what the student of a run says of images or texts",
     "cost": "tell what models take and how fast they are here, in each of the ways to run them",
     "compare": "tell whether a transfer helped: the models of a run, or several runs, on the same test examples",
     "report": "make the page report.html of a complete run anew",
@@ -86,6 +90,8 @@ def _losses(words: Sequence[str], console: Console) -> None:
 # What a user does around a run; each takes its own words.
 _TOOLS: Mapping[str, Callable[[Sequence[str], Console], None]] = {
     "losses": _losses,
+    "export": export,
+    "predict": predict,
     "cost": cost,
     "compare": compare,
     "report": report,

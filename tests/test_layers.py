@@ -19,7 +19,7 @@ FLOORS = {
     "prepare": 6, "arms": 6, "folder": 6, "optimize": 6, "answers": 6, "speed": 6,
     "build": 7, "report": 7, "matched": 7, "progress": 7, "profiling": 7,
     "trial": 8, "running": 8, "fit": 8, "describe": 8, "micro_batch": 8, "by_label": 8,
-    "labelled": 9, "propose": 9, "tune": 9, "finished": 9,
+    "labelled": 9, "propose": 9, "tune": 9, "finished": 8, "serving": 9,
     "result": 10, "cost": 10, "export": 10, "predict": 10, "rank": 10, "compare": 10,
     "page": 11,
     "run": 12,
