@@ -114,8 +114,9 @@ def answers(student: Path) -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_run_leaves_its_files(place: Path) -> None:
     run = place / "runs" / "pair"
     names = {path.name for path in run.iterdir()}
-    files = {"recipe.json", "plan.txt", "metrics.jsonl", "result.json", "report.json", "report.md"}
-    assert names == files | {"tensorboard", "checkpoints", "student", "arms"}
+    files = {"recipe.json", "plan.txt", "metrics.jsonl", "result.json", "answers.safetensors", "compare.json"}
+    reports = {"report.json", "report.md", "report.html"}
+    assert names == files | reports | {"tensorboard", "checkpoints", "student", "arms", "teacher"}
     assert {path.name for path in (run / "student").iterdir()} == {"model.safetensors", "config.json"}
     assert len(list((run / "tensorboard").glob("events.*"))) == 1
     assert {path.name for path in (run / "arms").iterdir()} == {
@@ -201,7 +202,8 @@ def test_resuming_a_finished_run_changes_nothing(place: Path, capsys: pytest.Cap
     train(place, "pair.py", "--resume", "auto")
     assert snapshot(place / "runs") == before
     out = capsys.readouterr().out
-    assert "runs/pair is complete already." in out and "transferred" in out and "runs/pair/report.md" in out
+    assert "runs/pair is complete already." in out and "transferred" in out
+    assert out.endswith("Report: runs/pair/report.md\nReport: runs/pair/report.html\n")
 
 
 def test_a_run_that_lost_its_report_gets_the_same_one_without_training(place: Path) -> None:
@@ -210,7 +212,7 @@ def test_a_run_that_lost_its_report_gets_the_same_one_without_training(place: Pa
     (run / "report.json").unlink()
     train(place, "pair.py", "--resume", "auto")
     after, again = snapshot(run), read(run / "report.json")
-    changing = {"report.json", "report.md"}
+    changing = {"report.json", "report.md", "report.html"}
     assert {name: after[name] for name in after if name not in changing} == {
         name: before[name] for name in before if name not in changing
     }
