@@ -7,7 +7,7 @@ from torch import nn
 from distill.compare.comparison import Cka
 from distill.data import Splits, TextSplits
 from distill.finished import Finished
-from distill.match import Similarities, candidates, similarities
+from distill.match import Similarities, candidates, similarities_here
 from distill.matched import match_batches
 from distill.prepare import Parts, load_splits, prepare
 from distill.prepare.models import load
@@ -38,7 +38,7 @@ def layers(run: Finished, splits: Splits | TextSplits | None = None) -> Cka:
 
     def measured(student: nn.Module) -> Similarities:
         assert parts.teacher is not None
-        return similarities(parts.teacher, student, batches, teacher_taps=of_teacher, student_taps=found, **views)
+        return similarities_here(parts.teacher, student, batches, teacher_taps=of_teacher, student_taps=found, **views)
 
     start, end = measured(parts.student), measured(after.model)
     names = tuple(one.tap for one in found), tuple(one.tap for one in of_teacher)

@@ -10,5 +10,6 @@ from distill.match.match import match as match
 from distill.match.pairing import pairs_of as pairs_of
 from distill.match.similarities import Similarities as Similarities
 from distill.match.similarities import similarities as similarities
+from distill.match.similarities import similarities_here as similarities_here
 from distill.matching import RULES as RULES
 from distill.matching import Rule as Rule

@@ -41,19 +41,51 @@ def similarities(
     Raises:
         ValueError: a batch has fewer than four examples, or a tap gives values that are not finite.
     """
-    guide = Tapped(teacher, [one.tap for one in teacher_taps])
-    tapped = Tapped(student, [one.tap for one in student_taps])
-    sums = CkaSums.zeros(len(student_taps), len(teacher_taps)).to(_device(student))
+    taps, views = (student_taps, teacher_taps), (student_view, teacher_view)
+    return _named(_sums(teacher, student, batches, taps, views).over_ranks(), *taps)
+
+
+def similarities_here(
+    teacher: nn.Module,
+    student: nn.Module,
+    batches: Iterable[Inputs],
+    *,
+    teacher_taps: Sequence[Candidate],
+    student_taps: Sequence[Candidate],
+    teacher_view: nn.Module | None = None,
+    student_view: nn.Module | None = None,
+) -> Similarities:
+    """The same over the batches of this process alone, which the others need not call."""
+    taps, views = (student_taps, teacher_taps), (student_view, teacher_view)
+    return _named(_sums(teacher, student, batches, taps, views), *taps)
+
+
+_Views = tuple[nn.Module | None, nn.Module | None]
+
+
+def _sums(
+    teacher: nn.Module,
+    student: nn.Module,
+    batches: Iterable[Inputs],
+    taps: tuple[Sequence[Candidate], Sequence[Candidate]],
+    views: _Views,
+) -> CkaSums:
+    """taps, views: the student's and the teacher's."""
+    guide = Tapped(teacher, [one.tap for one in taps[1]])
+    tapped = Tapped(student, [one.tap for one in taps[0]])
+    sums = CkaSums.zeros(len(taps[0]), len(taps[1])).to(_device(student))
     try:
         with evaluating(teacher), evaluating(student), torch.no_grad():
             for inputs in batches:
-                sums = sums + CkaSums.of_grams(
-                    _grams(tapped, inputs, student_view), _grams(guide, inputs, teacher_view)
-                )
+                sums = sums + CkaSums.of_grams(_grams(tapped, inputs, views[0]), _grams(guide, inputs, views[1]))
     finally:
         guide.close()
         tapped.close()
-    sums = sums.over_ranks().to("cpu")
+    return sums
+
+
+def _named(sums: CkaSums, student_taps: Sequence[Candidate], teacher_taps: Sequence[Candidate]) -> Similarities:
+    sums = sums.to("cpu")
     for role, taps, own in (("student", student_taps, sums.student), ("teacher", teacher_taps, sums.teacher)):
         for one, value in zip(taps, own.tolist(), strict=True):
             if not torch.isfinite(torch.tensor(value)):
