@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from pairs import HEADS, VOCABULARY, WIDTH, texts
 from sentiment import encoder
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
@@ -38,7 +39,6 @@ from distill.tokenize import load_tokenizer
 from distill.trainer import Trainer
 
 TEACHER_LAYERS, STUDENT_LAYERS, BATCH = 6, 3, 8
-VOCABULARY, WIDTH, HEADS = 30_522, 384, 12
 LENGTHS, DROPOUTS = (32, 64), (0.1, 0.0)
 PLAN: Plan = {"task": Term(CrossEntropy()), **minilmv2_terms(TEACHER_LAYERS, STUDENT_LAYERS)}
 WARM_UP = 2
@@ -59,15 +59,6 @@ def bert(layers: int, attention: str, dropout: float) -> nn.Module:
     )
     torch.manual_seed(layers)
     return BertForSequenceClassification(config)
-
-
-def texts(size: int, length: int) -> Batch:
-    """Random tokens; texts of a quarter of the length up to all of it."""
-    generator = torch.Generator().manual_seed(0)
-    lengths = torch.linspace(length / 4, length, size).long()
-    mask = torch.arange(length) < lengths[:, None]
-    ids = torch.randint(1000, VOCABULARY, (size, length), generator=generator).masked_fill(~mask, 0)
-    return Batch({"input_ids": ids, "attention_mask": mask.long()}, torch.arange(size) % 2, torch.arange(size), mask)
 
 
 def minilmv2_step(attention: str, batch: Batch, dropout: float) -> Step:

@@ -8,6 +8,7 @@ from rich.console import Console
 from distill.compare import FILE, Ablated, compared, show, side_by_side, to_json
 from distill.finished import Finished, read_run
 from distill.folder import write_whole
+from distill.page import write_page
 from distill.parser import Parser
 from distill.plan import Plan
 from distill.recipe import Recipe
@@ -33,7 +34,7 @@ def compare(words: Sequence[str], console: Console) -> None:
         action="store_true",
         help="also train one run for each term without it, under the same budget and seeds, as NAME-without-TERM",
     )
-    parser.add_argument("--no-layers", action="store_true", help="leave out how alike the layers are: reads no data")
+    parser.add_argument("--no-layers", action="store_true", help="leave out layers and examples: reads no data")
     parser.add_argument("--allow-import", action="append", default=[], metavar="MODULE", help="see distill train")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     given = parser.parse_args(list(words))
@@ -50,7 +51,8 @@ def compare(words: Sequence[str], console: Console) -> None:
             comparison = replace(comparison, ablated=ablated(run, console))
         write_whole(run.folder / FILE, to_json(comparison))
         show(comparison, console)
-        console.print(f"Written: {run.folder / FILE}", markup=False, highlight=False, soft_wrap=True)
+        for written in (run.folder / FILE, write_page(run, with_examples=not given.no_layers)):
+            console.print(f"Written: {written}", markup=False, highlight=False, soft_wrap=True)
     if len(runs) > 1:
         side_by_side(runs, console)
 

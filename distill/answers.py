@@ -34,7 +34,9 @@ def save_answers(folder: Path, answers: Answers) -> None:
     draft, place = folder / f".{FILE}.draft", folder / FILE
     splits = {"validation": answers.validation, "test": answers.test}
     logits = {name: of_split.logits for name, of_split in splits.items()}
-    save_file({**logits, **{f"{name}_labels": of_split.labels for name, of_split in splits.items()}}, draft)
+    labels = {f"{name}_labels": of_split.labels for name, of_split in splits.items()}
+    # Two splits may share their labels, which safetensors refuses to write twice.
+    save_file({name: tensor.contiguous().clone() for name, tensor in {**logits, **labels}.items()}, draft)
     draft.replace(place)
 
 

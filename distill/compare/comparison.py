@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from distill.metrics import Bin
+from distill.report.serial import finite
 from distill.report.statistics import Interval
 
 Word = Literal["helped", "no difference", "hurt"]
@@ -161,7 +162,7 @@ class Comparison:
 
 def to_json(comparison: Comparison) -> str:
     """The comparison as JSON text; a number that is not finite is null."""
-    return json.dumps(_finite(asdict(comparison)), indent=1, allow_nan=False) + "\n"
+    return json.dumps(finite(asdict(comparison)), indent=1, allow_nan=False) + "\n"
 
 
 def from_json(text: str) -> Comparison:
@@ -182,16 +183,6 @@ def from_json(text: str) -> Comparison:
 
 # Where null means that there is nothing, and not that a number is not known.
 _OPTIONAL = ("word", "control", "cka", "p_values", "p_value", "gain")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
 
 
 def _with_nan(value: Any, key: str) -> Any:

@@ -27,7 +27,7 @@ def to_json(report: Report) -> str:
     controls = ((arm, report.flips_against(arm)) for arm in report.arms if arm != "transferred")
     values["flips"] = {arm: asdict(flips) for arm, flips in controls if flips is not None}
     values["summary"] = asdict(summarise(report))
-    return json.dumps(_finite(values), indent=2, sort_keys=True, allow_nan=False) + "\n"
+    return json.dumps(finite(values), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def from_json(text: str) -> Report:
@@ -51,13 +51,14 @@ def from_json(text: str) -> Report:
         raise ValueError(f"Not JSON of a report: {path}: {first['msg'].rstrip('.')}. {_WAY_OUT}") from None
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Plain values with None for each number that is not finite, as JSON has none of those."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value
 
 
