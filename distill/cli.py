@@ -19,6 +19,7 @@ from distill.messages import nearest, one_line
 from distill.page import report
 from distill.parser import Parser
 from distill.predict import predict
+from distill.rank import rank
 from distill.recipe import Recipe, apply_overrides, override_names, read_recipe
 from distill.run import Options, plan, train
 from distill.stopping import EXIT_CODE, Stopped
@@ -28,6 +29,7 @@ _COMMANDS = {
     "train": "train recipes one after the other, and report what each transfer was worth",
     "plan": "show what recipes would do, and stop on any mismatch, without training",
     "losses": "list the losses to choose from, or explain those that are named",
+    "rank": "score which source a recipe could best learn from, before any training",
     "export": "write the student of a run alone, in a form that needs nothing else, and check it",
     "predict": "tell what the student of a run says of images or texts",
     "cost": "tell what models take and how fast they are here, in each of the ways to run them",
@@ -90,6 +92,7 @@ def _losses(words: Sequence[str], console: Console) -> None:
 # What a user does around a run; each takes its own words.
 _TOOLS: Mapping[str, Callable[[Sequence[str], Console], None]] = {
     "losses": _losses,
+    "rank": rank,
     "export": export,
     "predict": predict,
     "cost": cost,
