@@ -57,4 +57,4 @@ def test_files_import_only_from_lower_floors() -> None:
 
 
 def test_every_file_and_folder_has_a_floor() -> None:
-    assert {room(path) for path in ROOT.rglob("*.py")} <= set(FLOORS)
+    assert {room(path) for path in ROOT.rglob("*.py")} == set(FLOORS)
