@@ -2,11 +2,11 @@
 
 python benchmarks/rank.py [--seeds 2] [--root runs/rank] [--out benchmarks/results/rank.json]
 
-Five ResNet-20 for CIFAR-10: with random weights; trained on other labels (how bright an image is, in ten classes); trained for one
-epoch; trained on images of five of the ten classes alone; trained well. Each is the source of ResNet-8 students, which
-learn by a hint from its features beside the labels, under equal budget and seeds, since a source of other labels has no
-answers to the target's. Sources are scored on the students' training images, before any training of theirs. Then
-weighted Kendall's tau (Vigna, 2015, arXiv:1404.3325) of every score with the students' mean test accuracy.
+Five ResNet-20 for CIFAR-10: with random weights; trained on other labels (how bright an image is, in ten classes);
+trained for one epoch; trained on images of five of the ten classes alone; trained well. Each is the source of ResNet-8
+students, which learn by a hint from its features beside the labels, under equal budget and seeds, since a source of
+other labels has no answers to the target's. Sources are scored on the students' training images, before any training of
+theirs. Then weighted Kendall's tau (Vigna, 2015, arXiv:1404.3325) of every score with the students' mean test accuracy.
 """
 
 import argparse
