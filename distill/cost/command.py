@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from distill.measure import machine, versions
 from distill.onnx_file import check_onnx
 from distill.parser import Parser
 from distill.picture import check_pictures, draw_pareto
+from distill.report.units import metric
 
 _ROUNDS = 15
 _EXAMPLES = """
@@ -47,9 +49,10 @@ def cost(words: Sequence[str], console: Console) -> None:
             raise ValueError("--way onnx and int8 are measured on the CPU. Add --device cpu, or leave them out.")
     if given.plot is not None:
         check_pictures()
+    _check_files(given.out, given.plot)
     found = subjects(given.models, Given(given.classes, given.size, given.tokens), tuple(given.allow_import))
-    if given.plot is not None and all(one.quality != one.quality for one in found):
-        raise ValueError("--plot draws quality over cost, and no model named here has a run's quality. Name a run.")
+    if given.plot is not None:
+        _check_qualities(found)
     threads = torch.get_num_threads()
     try:
         rows = _measured(found, given, device, console)
@@ -63,6 +66,34 @@ def cost(words: Sequence[str], console: Console) -> None:
     if given.plot is not None:
         _draw(rows, given.plot)
         console.print(f"Drawn: {given.plot}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_files(out: Path | None, plot: Path | None) -> None:
+    """Refuse a file that could not be written once all is measured."""
+    for word, path in (("--out", out), ("--plot", plot)):
+        if path is None:
+            continue
+        if not path.parent.is_dir():
+            raise ValueError(f"{word} {path} can't be written: there is no folder {path.parent}. Make it first.")
+        if path.is_dir():
+            raise ValueError(f"{word} {path} can't be written: it is a folder. Name a file.")
+        if not os.access(path.parent, os.W_OK):
+            raise ValueError(f"{word} {path} can't be written: {path.parent} is not to be written. Name another.")
+    if out is not None and plot is not None and out.resolve() == plot.resolve():
+        raise ValueError(f"--out and --plot both name {out}. Name two files.")
+
+
+def _check_qualities(found: Sequence[Subject]) -> None:
+    """Refuse a plot without a quality, or with qualities that can't be compared."""
+    first: dict[str, str] = {}
+    for one in found:
+        if one.quality == one.quality:
+            first.setdefault(one.metric, one.name)
+    if not first:
+        raise ValueError("--plot draws quality over cost, and no model named here has a run's quality. Name a run.")
+    if len(first) > 1:
+        told = ", ".join(f"{name} has {metric(one)}" for one, name in first.items())
+        raise ValueError(f"--plot draws one metric, and {told}. Name runs of one metric, or leave --plot out.")
 
 
 def _measured(found: Sequence[Subject], given: argparse.Namespace, device: torch.device, console: Console) -> list[Row]:
@@ -98,9 +129,11 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
         for row in kept
         if row.seconds is not None and row.quality is not None
     ]
-    metric = next(row.metric for row in kept if row.quality is not None)
+    if not spots:
+        raise ValueError(f"--plot has nothing to draw: all that has a quality failed at batch {first.batch}.")
+    name = metric(next(row.metric for row in kept if row.quality is not None))
     title = f"Quality over time, batch {first.batch}, threads {first.threads}"
-    draw_pareto(path, spots, x="milliseconds of a pass", y=f"test {metric} %", title=title)
+    draw_pareto(path, spots, x="milliseconds of a pass", y=f"test {name} % of the run", title=title)
 
 
 def _given(words: Sequence[str]) -> argparse.Namespace:
@@ -115,7 +148,7 @@ def _given(words: Sequence[str]) -> argparse.Namespace:
     add("models", nargs="+", metavar="MODEL|RUN", help="the folder of a run, or a model such as torchvision:resnet50")
     add("--batch", nargs="+", type=_above_zero, default=[1, 32], metavar="N", help="examples at once; default: 1 32")
     own = torch.get_num_threads()
-    add("--threads", nargs="+", type=_above_zero, default=[own], metavar="N", help=f"of the CPU; default: {own}")
+    add("--threads", nargs="+", type=_above_zero, metavar="N", help=f"of the CPU; default: {own}")
     add("--way", nargs="+", choices=WAYS, default=["eager"], help="default: eager. int8: ONNX Runtime's dynamic one")
     add("--precision", nargs="+", choices=list(PRECISIONS), default=["float32"], help="default: float32")
     best = "cuda" if torch.cuda.is_available() else "cpu"
@@ -131,6 +164,12 @@ def _given(words: Sequence[str]) -> argparse.Namespace:
     given = parser.parse_args(list(words))
     if given.device == "cuda" and best != "cuda":
         raise ValueError("--device cuda can't be had: torch sees no GPU here.")
+    if given.device != "cpu" and given.threads is not None:
+        told = " ".join(map(str, given.threads))
+        raise ValueError(
+            f"--threads {told} has no effect on --device {given.device}. Leave it out, or add --device cpu."
+        )
+    given.threads = given.threads or [own]
     if given.rounds < 2:
         raise ValueError("--rounds is at least 2, for a spread.")
     for name in ("batch", "threads", "way", "precision"):

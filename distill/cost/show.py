@@ -9,7 +9,7 @@ from rich.table import Table
 
 from distill.cost.rows import Row
 from distill.report import clean
-from distill.report.units import count, milliseconds, percent, size
+from distill.report.units import count, metric, milliseconds, percent, size
 
 
 def show(rows: Sequence[Row], console: Console) -> None:
@@ -24,11 +24,14 @@ def show(rows: Sequence[Row], console: Console) -> None:
 
 def _models(rows: Sequence[Row]) -> Table:
     table = Table(title="Models", title_justify="left", caption_justify="left")
-    for place, column in enumerate(("model", "parameters", "multiply-adds", "quality %")):
+    metrics = {row.metric for row in rows if row.quality is not None}
+    title = f"test {metric(*metrics)} %" if len(metrics) == 1 else "test quality %"
+    for place, column in enumerate(("model", "parameters", "multiply-adds", title)):
         table.add_column(column, justify="right" if place else "left", overflow="fold")
     for row in {row.subject: row for row in rows}.values():
         spread = "" if row.quality_spread is None else f" ± {percent(row.quality_spread)}"
-        quality = "-" if row.quality is None else f"{percent(row.quality)}{spread}"
+        name = f" {metric(row.metric)}" if len(metrics) > 1 else ""
+        quality = "-" if row.quality is None else f"{percent(row.quality)}{spread}{name}"
         adds = "-" if row.multiply_adds is None else count(row.multiply_adds)
         table.add_row(escape(clean(row.subject)), count(row.parameters), adds, quality)
     return table
@@ -36,19 +39,22 @@ def _models(rows: Sequence[Row]) -> Table:
 
 def _times(rows: Sequence[Row], title: str) -> Table:
     best = next((row.seconds for row in rows if row.seconds is not None), None)
+    compiled = any(row.way == "compiled" for row in rows)
+    first, told = (("1st s",), " 1st s: seconds of the first pass, with its compilation.") if compiled else ((), "")
     table = Table(
         title=title,
         title_justify="left",
         caption="ms: median of a pass, ± half the distance between the quartiles. Apart: the largest difference of a "
-        "logit from the eager float32 model's. Memory: weights, and what a pass holds at its peak.",
+        "logit from the eager float32 model's. Memory: weights and what torch allocates at the peak of a pass; not for "
+        f"ONNX.{told}",
         caption_justify="left",
     )
-    for place, column in enumerate(("", "ms", "a second", "of first", "file", "memory", "apart")):
+    for place, column in enumerate(("", "ms", "a second", "of first", "file", "memory", "apart", *first)):
         table.add_column(column, justify="right" if place else "left", overflow="fold")
     for subject, of_subject in groupby(rows, key=lambda row: row.subject):
         table.add_row(f"[bold]{escape(clean(subject))}[/bold]")
         for row in of_subject:
-            table.add_row(f"  {_way(row)}", *_cells(row, best))
+            table.add_row(f"  {_way(row)}", *_cells(row, best)[: 6 + len(first)])
     return table
 
 
@@ -58,7 +64,7 @@ def _way(row: Row) -> str:
 
 def _cells(row: Row, best: float | None) -> list[str]:
     if row.seconds is None or row.spread is None or best is None:
-        return ["-"] * 6
+        return ["-"] * 7
     return [
         f"{milliseconds(row.seconds)} ± {milliseconds(row.spread / 2)}",
         f"{row.batch / row.seconds:,.0f}",
@@ -66,6 +72,7 @@ def _cells(row: Row, best: float | None) -> list[str]:
         size(row.bytes),
         "-" if row.memory is None else size(row.memory),
         "-" if row.apart is None else f"{row.apart:.1g}",
+        "-" if row.first_seconds is None else f"{row.first_seconds:.2f}",
     ]
 
 

@@ -55,6 +55,10 @@ def subjects(names: Sequence[str], given: Given, allow_import: tuple[str, ...] =
     Raises:
         ValueError: something can't be had; by name.
     """
+    unused = {"--classes": given.classes, "--size": given.size, "--tokens": given.tokens}
+    word = next((word for word, value in unused.items() if value is not None), None)
+    if word is not None and all(":" not in name for name in names):
+        raise ValueError(f"{word} {unused[word]} has no effect on runs, which have their own. Leave it out.")
     found: list[Subject] = []
     for name in names:
         if ":" not in name:

@@ -30,7 +30,8 @@ _RECOMPILES = 256
 class Way:
     """A model ready to be run in one way and precision, or why it is not.
 
-    bytes: of its file. first_seconds: of the first pass, with the compilation or export before it.
+    prepare: inputs as `run` takes them, on its device and in its precision. bytes: of its file.
+    ready_seconds: of building it and a first pass on two examples, with the compilation or export that they need.
     apart: the largest difference of its logits from those of the eager model in float32, on the same inputs.
     """
 
@@ -38,8 +39,9 @@ class Way:
     way: str
     precision: str
     run: Callable[[Inputs], Tensor] | None
+    prepare: Callable[[Inputs], Inputs] = lambda inputs: inputs
     bytes: int = 0
-    first_seconds: float = math.nan
+    ready_seconds: float = math.nan
     apart: float = math.nan
     note: str = ""
 
@@ -55,23 +57,37 @@ def ready(subject: Subject, way: str, precision: str, device: torch.device, thre
     folder: for files. threads: of ONNX Runtime.
     """
     inputs = subject.inputs(_FEW)
-    names, _ = positional(inputs)
+    names, tensors = positional(inputs)
     plain = Logits(subject.model, names).eval()
-    with torch.inference_mode():
-        expected = plain(*positional(inputs)[1])
-    began = time.perf_counter()
+    place, dtype = (torch.device("cpu"), torch.float32) if way in OF_ONNX else (device, PRECISIONS[precision])
+    prepare = _preparing(place, dtype)
     try:
+        with torch.inference_mode():
+            expected = plain(*tensors)
+        began = time.perf_counter()
         if way in OF_ONNX:
             run, size, note = _onnx(subject, way == "int8", inputs, folder, threads)
         else:
-            run, size, note = _torch(plain, way, PRECISIONS[precision], device)
+            run, size, note = _torch(plain, way, dtype, device)
         with torch.inference_mode():
-            found = run(inputs)
+            found = run(prepare(inputs))
     except Exception as error:  # whatever it is, other ways may do
         return Way(subject, way, precision, None, note=f"failed: {first_line(error)}")
     seconds = time.perf_counter() - began
     apart = float((found.float().cpu() - expected).abs().max())
-    return Way(subject, way, precision, run, size, seconds, apart, note)
+    return Way(subject, way, precision, run, prepare, size, seconds, apart, note)
+
+
+def _preparing(device: torch.device, dtype: torch.dtype) -> Callable[[Inputs], Inputs]:
+    def move(one: Tensor) -> Tensor:
+        return one.to(device=device, dtype=dtype if one.is_floating_point() else None).contiguous()
+
+    def prepare(inputs: Inputs) -> Inputs:
+        if isinstance(inputs, Tensor):
+            return move(inputs)
+        return {name: move(value) for name, value in inputs.items()}
+
+    return prepare
 
 
 def _torch(
@@ -83,13 +99,11 @@ def _torch(
     run = model if way == "eager" else torch.compile(model, dynamic=False)
 
     def call(inputs: Inputs) -> Tensor:
-        tensors = (
-            one.to(device=device, dtype=dtype if one.is_floating_point() else None) for one in positional(inputs)[1]
-        )
-        found: Tensor = run(*tensors)
+        found: Tensor = run(*positional(inputs)[1])
         return found
 
-    return call, size, ""
+    emulated = dtype == torch.float16 and device.type == "cpu"
+    return call, size, "fp16 may be emulated on a CPU, so its time may say little" if emulated else ""
 
 
 def _onnx(
@@ -109,11 +123,13 @@ def _quantised(path: Path, into: Path) -> tuple[Path, str]:
 
     log = logging.getLogger()
     before = log.level
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        log.setLevel(logging.ERROR)  # it asks for a step that suits static quantisation
-        quantize_dynamic(str(path), str(into), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
-    log.setLevel(before)
+    log.setLevel(logging.ERROR)  # it asks for a step that suits static quantisation
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            quantize_dynamic(str(path), str(into), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
+    finally:
+        log.setLevel(before)
     changed = sum(
         node.op_type in ("MatMulInteger", "DynamicQuantizeMatMul") for node in onnx.load(str(into)).graph.node
     )
