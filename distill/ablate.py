@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from distill.compare import FILE, Ablated, compared, show, side_by_side, to_json
+from distill.compare import FILE, Ablated, ablation_table, check_same_examples, compared, show, side_by_side, to_json
 from distill.finished import Finished, read_run
 from distill.folder import write_whole
 from distill.page import write_page
@@ -39,18 +39,26 @@ def compare(words: Sequence[str], console: Console) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     given = parser.parse_args(list(words))
     runs = [read_run(folder, tuple(given.allow_import)) for folder in given.runs]
-    twice = next((run.folder for place, run in enumerate(runs) if run.folder in [o.folder for o in runs[:place]]), None)
+    whole = [run.folder.resolve() for run in runs]
+    twice = next((run.folder for place, run in enumerate(runs) if whole[place] in whole[:place]), None)
     if twice is not None:
         raise ValueError(f"{twice} is named twice. Name each run once.")
+    for run in runs[1:]:
+        check_same_examples(runs[0], run)
+    for run in runs if given.ablate else ():
+        if run.recipe.teacher is None:
+            raise ValueError(f"{run.folder} has no teacher: none of its terms is of a transfer. Name a run with one.")
     found = [compared(run, with_layers=not given.no_layers) for run in runs]
     # A transfer that hurt is said first.
     order = sorted(range(len(runs)), key=lambda place: found[place].word != "hurt")
     for place in order:
         run, comparison = runs[place], found[place]
+        # The verdict does not wait for what is trained.
+        show(replace(comparison, ablated=()) if given.ablate else comparison, console)
         if given.ablate:
             comparison = replace(comparison, ablated=ablated(run, console))
+            console.print(ablation_table(comparison))
         write_whole(run.folder / FILE, to_json(comparison))
-        show(comparison, console)
         for written in (run.folder / FILE, write_page(run, with_examples=not given.no_layers)):
             console.print(f"Written: {written}", markup=False, highlight=False, soft_wrap=True)
     if len(runs) > 1:
@@ -59,11 +67,8 @@ def compare(words: Sequence[str], console: Console) -> None:
 
 def ablated(run: Finished, console: Console) -> tuple[Ablated, ...]:
     """A run of each plan that lacks one term, trained where it is not there yet."""
-    recipe = run.recipe
-    if recipe.teacher is None:
-        raise ValueError(f"{run.folder} has no teacher, so none of its terms is of a transfer. Name a run with one.")
     whole = run.report.values(run.arm)
-    return tuple(_without(run, term, whole, console) for term in _terms(recipe))
+    return tuple(_without(run, term, whole, console) for term in _terms(run.recipe))
 
 
 def _without(run: Finished, term: str, whole: Sequence[float], console: Console) -> Ablated:
@@ -87,7 +92,12 @@ def leave_out(recipe: Recipe, term: str) -> Recipe | str:
     plans = [stage.plan for stage in stages] or [plan]
     if not any(one.needs_teacher for each in plans for one in each.values()):
         return "nothing else asks the teacher: the controls show it"
-    return replace(recipe, name=f"{recipe.name}-without-{term}", plan=plan, stages=stages, controls=())
+    between = {} if any(len(each) > 1 for each in plans) else {"balance": None, "compare_gradients_every": None}
+    name = f"{recipe.name}-without-{term}"
+    try:
+        return replace(recipe, name=name, plan=plan, stages=stages, controls=(), **between)  # type: ignore[arg-type]
+    except ValueError as error:  # such as a setting that no term is left for
+        return f"the rest is no recipe: {error}"
 
 
 def _less(plan: Plan, term: str) -> Plan:

@@ -60,6 +60,8 @@ def read_run(folder: str | Path, allow_import: tuple[str, ...] = ()) -> Finished
         ValueError: it is no run's folder, the run is not complete, or a file of it is damaged.
     """
     folder = Path(folder)
+    # Of `.` the folder of runs can't be read off.
+    folder = folder if folder.name not in ("", "..") else folder.resolve()
     if not (folder / "recipe.json").is_file():
         raise ValueError(f"{folder} is not the folder of a run: it has no recipe.json. Name one, such as runs/digits.")
     recipe = read_recipe(folder / "recipe.json", allow_import)

@@ -69,7 +69,7 @@ def train(recipe: Recipe, options: Options, console: Console) -> Report:
         training.
     """
     accelerator = make_accelerator(recipe)
-    console.quiet = not accelerator.is_main_process
+    console.quiet = console.quiet or not accelerator.is_main_process
     folder = options.root / recipe.name
     # One process speaks for all: the others end with it, by their launcher.
     with holding(folder) if accelerator.is_main_process else nullcontext():
@@ -178,7 +178,7 @@ def plan(
     if matching is not None:
         check_pictures()
     accelerator = make_accelerator(recipe)
-    console.quiet = not accelerator.is_main_process
+    console.quiet = console.quiet or not accelerator.is_main_process
     parts = prepare(recipe, load_splits(recipe, recipe.seed, options.root), recipe.seed, options.root)
     parts, matches = choose_layers(parts, accelerator)
     console.print(describe(parts, accelerator) + tables(matches), markup=False, highlight=False, soft_wrap=True)

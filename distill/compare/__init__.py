@@ -19,5 +19,6 @@ from distill.compare.paired import mcnemar as mcnemar
 from distill.compare.paired import over_examples_and_seeds as over_examples_and_seeds
 from distill.compare.several import check_same_examples as check_same_examples
 from distill.compare.several import side_by_side as side_by_side
+from distill.compare.show import ablation_table as ablation_table
 from distill.compare.show import show as show
 from distill.compare.similar import layers as layers

@@ -46,8 +46,10 @@ def differing(models: Mapping[str, Sequence[Answers]], classes: Sequence[str], a
 def _labels(first: Mapping[str, Answers], classes: Sequence[str], arm: str, other: str) -> Iterator[Differing]:
     chance = {name: answers.test.logits.double().sigmoid() for name, answers in first.items()}
     truth = first[arm].test.labels
-    apart = (chance[arm] - chance[other]).abs()
-    for place in apart.amax(1).argsort(descending=True)[: 2 * _EACH].tolist():
+    # Who is right about a label that is not known nobody can say.
+    apart = (chance[arm] - chance[other]).abs().masked_fill(truth.isnan(), -1)
+    most = apart.amax(1)
+    for place in most.argsort(descending=True)[: min(2 * _EACH, int((most >= 0).sum()))].tolist():
         label = int(apart[place].argmax())
         yield Differing(
             place,

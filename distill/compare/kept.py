@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from distill.compare.analyse import analyse
-from distill.compare.comparison import Ablated, Cka, Comparison, from_json
+from distill.compare.comparison import Ablated, Comparison, from_json
 from distill.compare.similar import layers
 from distill.data import Splits, TextSplits
 from distill.finished import Finished
@@ -19,15 +19,13 @@ def compared(run: Finished, splits: Splits | TextSplits | None = None, *, with_l
     Raises:
         ValueError: the run has no classes, or its answers were not kept.
     """
-    cka: Cka | None = None
-    notes: list[str] = []
-    if run.report.has_teacher and with_layers:
-        try:
-            cka = layers(run, splits)
-        except ValueError as error:
-            notes.append(f"How alike the layers are can't be told: {error}")
-    found = analyse(run, cka=cka, notes=notes)
-    return replace(found, ablated=_ablated_before(run))
+    found = replace(analyse(run), ablated=_ablated_before(run))
+    if not (run.report.has_teacher and with_layers):
+        return found
+    try:
+        return replace(found, cka=layers(run, splits))
+    except ValueError as error:
+        return replace(found, notes=(f"How alike the layers are can't be told: {error}",))
 
 
 def _ablated_before(run: Finished) -> tuple[Ablated, ...]:

@@ -44,9 +44,10 @@ def _tables(comparison: Comparison) -> Iterator[Table]:
 
 def table(title: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table whose first column holds names and all others numbers."""
-    made = Table(title=title, title_justify="left", caption=caption or None, caption_justify="left")
+    under = escape(clean(caption)) or None
+    made = Table(title=escape(clean(title)), title_justify="left", caption=under, caption_justify="left")
     for number, column in enumerate(columns):
-        made.add_column(column, justify="right" if number else "left", overflow="fold")
+        made.add_column(escape(clean(column)), justify="right" if number else "left", overflow="fold")
     for row in rows:
         made.add_row(*(escape(clean(cell)) for cell in row))
     return made
@@ -70,7 +71,7 @@ def _quality(comparison: Comparison) -> Table:
         )
     seeds = f"over {len(comparison.seeds)} seeds" if len(comparison.seeds) > 1 else "of one seed"
     return table(
-        f"{clean(comparison.run)}: {comparison.examples:,} test examples, means {seeds}",
+        f"{comparison.run}: {comparison.examples:,} test examples, means {seeds}",
         "nll: negative log likelihood. ECE: expected calibration error. Brier: mean squared distance of the "
         "probabilities from the truth.",
         ("model", f"{metric(name)} %", "nll", "ECE %", "Brier"),
@@ -115,7 +116,9 @@ def _likeness(comparison: Comparison) -> Table:
 
 
 def _classes(comparison: Comparison) -> Table:
-    ordered = sorted(comparison.classes, key=lambda one: one.gain.difference, reverse=True)
+    # A finding that the test examples lack has no gain: it has no place in the order.
+    known = [one for one in comparison.classes if math.isfinite(one.gain.difference)]
+    ordered = sorted(known, key=lambda one: one.gain.difference, reverse=True)
     half = _CLASSES // 2
     kept = ordered if len(ordered) <= _CLASSES else [*ordered[:half], *ordered[-half:]]
     left = len(ordered) - len(kept)
@@ -123,10 +126,15 @@ def _classes(comparison: Comparison) -> Table:
     for one in kept:
         p_value = [] if one.p_value is None else [f"{one.p_value:.2g}" if math.isfinite(one.p_value) else "-"]
         rows.append([one.name, f"{one.count:,}", percent(one.before), percent(one.after), gain(one.gain), *p_value])
-    tested = bool(ordered) and ordered[0].p_value is not None
+    tested = any(one.p_value is not None for one in ordered)
+    without = len(comparison.classes) - len(known)
+    captions = (
+        f"{left} in between are left out here; compare.json has all." if left else "",
+        f"{without} can't be told: the test examples lack them, or have nothing else." if without else "",
+    )
     return table(
         f"Gains by {'finding' if tested else 'class'} over {comparison.control}, in points",
-        f"{left} in between are left out here; compare.json has all." if left else "",
+        " ".join(filter(None, captions)),
         ("", "count", "before %", "after %", "gain", *(["DeLong p"] if tested else [])),
         rows,
     )

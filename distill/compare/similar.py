@@ -28,7 +28,8 @@ def layers(run: Finished, splits: Splits | TextSplits | None = None) -> Cka:
     recipe, seed = run.recipe, run.recipe.seed
     splits = splits if splits is not None else load_splits(recipe, seed, run.root)
     parts = prepare(recipe, splits, seed, run.root)
-    trained = replace(recipe.student, weights=str(run.student()), trust=False)
+    # Absolute, since `runs/...` would be read as the name of a run.
+    trained = replace(recipe.student, weights=str(run.student().resolve()), trust=False)
     after, _ = load(trained, splits, None if parts.masked else len(splits.classes), run.root, "student")
     batches = [batch.inputs for batch in match_batches(splits, _BATCHES)]
     views = {"teacher_view": parts.teacher_view.module(), "student_view": parts.student_view.module()}

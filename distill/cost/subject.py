@@ -82,7 +82,7 @@ def _of_run(folder: Path, allow_import: tuple[str, ...]) -> Iterator[Subject]:
         quality = math.nan if report.teacher is None else report.teacher["test"][metric]
         inputs = _seen(parts.teacher, parts.teacher_view, splits)
         yield Subject(f"{folder} teacher", parts.teacher, inputs, quality, metric=metric, longest=longest)
-    trained = Model(recipe.student.source, weights=str(run.student()), arguments=recipe.student.arguments)
+    trained = Model(recipe.student.source, weights=str(run.student().resolve()), arguments=recipe.student.arguments)
     student, view = load(trained, splits, None if parts.masked else len(splits.classes), run.root, "student")
     inputs = _seen(student.model, view, splits)
     values = report.values(run.arm)
