@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from distill.data import ChestXray
+from distill.data import ChestXray, Phantoms
 from distill.finished import read_run
 from distill.parser import Parser
 from distill.report import clean
@@ -58,7 +58,7 @@ def predict(words: Sequence[str], console: Console) -> None:
             console.print(json.dumps(_plain(served, name, row)), markup=False, highlight=False, soft_wrap=True)
         return
     console.print(_labels(served, names, chances) if served.limits is not None else _classes(served, names, chances))
-    if isinstance(served.run.recipe.data, ChestXray):
+    if isinstance(served.run.recipe.data, (ChestXray, Phantoms)):
         console.print(MEDICAL, markup=False, highlight=False)
 
 
@@ -75,12 +75,12 @@ def _answers(served: Served, names: Sequence[str]) -> Tensor:
 
 def _texts(file: str) -> list[str]:
     try:
-        whole = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        whole = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{file} can't be read as text: {error}. Give a file in UTF-8 with one text a line."
         ) from error
-    return [line for line in whole.splitlines() if line.strip()]
+    return [line for line in whole.replace("\r\n", "\n").split("\n") if line.strip()]
 
 
 def _plain(served: Served, name: str, row: Sequence[float]) -> dict[str, object]:

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2 import functional
 
 from distill.answers import kept_answers, thresholds
 from distill.batch import Batch
-from distill.data import TextSplits
+from distill.data import ChestXray, TextSplits
 from distill.data.augment import CenterCrop, Resize
 from distill.data.images import decode, decode_grey
 from distill.data.photos import Photos
@@ -168,9 +169,16 @@ def picture_of(run: Finished, config: dict[str, Any]) -> Picture:
     if isinstance(data, Photos):
         resize = round(data.size / 0.875) if data.resize is None else data.resize
         return Picture(channels, data.size, data.size, resize)
+    if isinstance(data, ChestXray):
+        return Picture(channels, data.size, data.size, None)
     splits = load_splits(run.recipe, run.recipe.seed, run.root)
     assert not isinstance(splits, TextSplits)
     _, height, width = splits.test[(0, 0)].image.shape
+    if channels not in (1, 3) or (channels == 1 and height != width):
+        raise ValueError(
+            f"{run.folder} is of images of {channels} channels and {height}x{width} pixels, which no file is read as. "
+            "Square grey images and RGB ones are."
+        )
     return Picture(channels, height, width, None)
 
 
@@ -187,8 +195,6 @@ def read_crop(path: Path, picture: Picture) -> Tensor:
         return CenterCrop(picture.height)(Resize(picture.resize)(pixels))
     if pixels.shape[1:] == (picture.height, picture.width):
         return pixels
-    from torchvision.transforms.v2 import functional
-
     stretched: Tensor = functional.resize(pixels, [picture.height, picture.width], antialias=True)
     return stretched
 

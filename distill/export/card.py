@@ -34,7 +34,7 @@ def card(served: Served, kind: str, apart: float, examples: int) -> str:
     """The card in Markdown. apart: the largest difference of a logit from the student's, on so many real examples."""
     report = served.run.report
     parts = [
-        _front(served),
+        _front(served, kind),
         f"# {markdown_text(report.name)}",
         markdown_text(summarise(report).sentence),
         *([f"**{markdown_text(report.origin)}**"] if report.origin else []),
@@ -56,13 +56,16 @@ def card(served: Served, kind: str, apart: float, examples: int) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front(served: Served) -> str:
+def _front(served: Served, kind: str) -> str:
     """Front matter; its strings are JSON's, which YAML reads as they are."""
     report, texts = served.run.report, served.picture is None
     task = "text-classification" if texts else "image-classification"
     quality = summarise(report).arms[served.run.arm].test[report.headline].mean
+    of_transformers = kind in ("safetensors", "transformers") and str(served.config["source"]).startswith(
+        "transformers:"
+    )
     told = {
-        "library_name": "transformers" if str(served.config["source"]).startswith("transformers:") else "pytorch",
+        "library_name": "transformers" if of_transformers else "onnx" if kind == "onnx" else "pytorch",
         "pipeline_tag": task,
         "tags": ["distill", "knowledge-distillation"],
         "model_name": report.name,

@@ -1,7 +1,6 @@
 """`distill export RUN`: the student alone, in a form that needs no `distill`."""
 
 import json
-import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from distill.report.units import size
 from distill.serving import serve
 
 _EXAMPLES = 32
+RECORD = "export.json"
 
 
 def export(words: Sequence[str], console: Console) -> None:
@@ -47,11 +47,13 @@ def export(words: Sequence[str], console: Console) -> None:
         check_onnx()
     run = read_run(given.run, tuple(given.allow_import))
     folder = given.out or run.folder / "export" / given.format
-    if folder.exists() and not given.overwrite and any(folder.iterdir()):
-        raise ValueError(f"{folder} is there already. Remove it with --overwrite, or name another --out.")
+    _check_place(folder, overwrite=given.overwrite)
     served = serve(run, given.arm, given.seed)
     inputs, batch = served.examples(_EXAMPLES)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{folder} can't be made: {error.strerror}. Name another --out.") from error
     # Beside its place, so that it is moved there whole or not at all.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as name:
         draft = Path(name) / "draft"
@@ -60,6 +62,7 @@ def export(words: Sequence[str], console: Console) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 answer = write(given.format, served, draft, inputs)
+                apart = check(given.format, served, answer, inputs)
         except ValueError:
             raise
         except Exception as error:  # torch and ONNX refuse models in many ways
@@ -67,16 +70,25 @@ def export(words: Sequence[str], console: Console) -> None:
                 f"{served.config['source']} can't be exported as {given.format}: {first_line(error)}. Take another "
                 "--format."
             ) from error
-        apart = check(given.format, served, answer, inputs)
         (draft / "README.md").write_text(card(served, given.format, apart, len(batch)), encoding="utf-8")
         record = {"run": run.report.name, "format": given.format, "apart": apart, "examples": len(batch)}
         text = json.dumps({**record, "bound": BOUNDS[given.format], "versions": versions()}, indent=1)
-        (draft / "export.json").write_text(text, encoding="utf-8")
+        (draft / RECORD).write_text(text, encoding="utf-8")
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.replace(Path(name) / "before")  # goes with the folder of the draft, once the new one is in place
         draft.replace(folder)
     say = f"Checked on {len(batch)} validation examples, at once and in smaller batches: logits within {apart:.1g}."
     console.print(say, markup=False, highlight=False, soft_wrap=True)
     for path in sorted(folder.iterdir()):
         console.print(f"  {path.name}  {size(path.stat().st_size)}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Exported: {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_place(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a place that holds anything but an export, and an export that is not to be overwritten."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / RECORD).is_file():
+        raise ValueError(f"{folder} holds something else than an export, so it is left alone. Name another --out.")
+    if not overwrite:
+        raise ValueError(f"{folder} is there already. Remove it with --overwrite, or name another --out.")

@@ -155,6 +155,16 @@ def test_nothing_is_overwritten_unasked(root: Path, tmp_path: Path, capsys: pyte
     assert exported(root, "cnn", *out, "--overwrite", capsys=capsys)[0] == 0
 
 
+def test_overwriting_removes_an_export_and_nothing_else(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (root / "cnn", tmp_path, tmp_path / "file"):
+        code, _, error = exported(root, "cnn", "--out", str(place), "--overwrite", capsys=capsys)
+        assert code == 2 and f"{place} holds something else than an export, so it is left alone." in error
+    assert (root / "cnn" / "recipe.json").is_file() and (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A Python with onnxruntime alone."""
