@@ -137,7 +137,7 @@ def test_a_mistake_is_one_line_before_any_training(
 
 
 def test_an_unknown_command_gets_the_nearest(refused: Refused) -> None:
-    assert refused("trian pair.py") == "distill has no command 'trian'. Nearest: train."
+    assert refused("trian pair.py") == "distill has no command 'trian'. Nearest: train, rank."
 
 
 def test_damaged_weights_are_named(place: Path, refused: Refused) -> None:

@@ -1082,7 +1082,7 @@ WEIGHTS: list[Case] = [
 ]
 
 COMMANDS: list[Case] = [
-    ("an unknown command", command("trian"), "distill: distill has no command 'trian'. Nearest: train."),
+    ("an unknown command", command("trian"), "distill: distill has no command 'trian'. Nearest: train, rank."),
     (
         "no file",
         command("train"),
