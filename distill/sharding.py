@@ -33,7 +33,7 @@ def asked_to_shard() -> bool:
     for kind in ("DEEPSPEED", "MEGATRON_LM"):
         if _is_set(f"ACCELERATE_USE_{kind}"):
             raise ValueError(
-                f"{kind} takes the update out of the trainer's hands, which then can't be the same as on one process. "
+                f"{kind} is not built in: its engine takes the update out of the trainer's hands. "
                 "Launch with recipes/accelerate/zero2.yaml, which keeps as little on each process."
             )
     if not _is_set("ACCELERATE_USE_FSDP"):
