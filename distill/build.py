@@ -142,6 +142,9 @@ def stage_trainer(
     if sharded:
         shard(learner, accelerator)
     optimizer = optimizer_of(learner, stage, parts.started)
+    if sharded and isinstance(optimizer, torch.optim.SGD):
+        for group in optimizer.param_groups:
+            group["fused"] = False  # torch has this of shares for Adam alone
     start = start_of(learner, stage, parts.started)
     if sharded:  # for Accelerate it is then a model that needs no wrapper but autocast
         prepared = accelerator.prepare_model(learner, evaluation_mode=True)
