@@ -118,3 +118,7 @@ def test_a_balance_of_terms_is_left_out_with_the_second_last() -> None:
     assert not isinstance(without, str) and without.balance is None
     kept = leave_out(pair_recipe(balance=GradNorm()), "task")
     assert not isinstance(kept, str) and kept.balance == GradNorm()
+
+
+def test_a_run_that_can_not_be_trained_without_a_term_is_told_and_does_not_end_the_others() -> None:
+    assert "the rest is no recipe: name is the run's folder" in str(leave_out(pair_recipe(name="x" * 195), "kd"))
