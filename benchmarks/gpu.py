@@ -12,6 +12,7 @@ and three times the student's (two for the backward pass), two operations for ea
 
 import argparse
 import json
+import re
 import statistics
 import tempfile
 import time
@@ -33,6 +34,8 @@ from distill.losses import KD, CrossEntropy, HiddenState, Hint
 from distill.measure import machine, multiply_adds, versions
 from distill.models.cifar import resnet8x4, resnet32x4
 from distill.plan import Plan, Term, connect
+from distill.recipe import Speed
+from distill.speed import quicken, warn_of_not_recorded
 from distill.taps import Tapped, taken
 from distill.teacher_cache import Cache, Form
 from distill.trainer import Trainer
@@ -54,12 +57,14 @@ class Pair:
 class Way:
     """How a step is run.
 
+    compiled: the learner with its heads, by the launcher. speed: what a recipe says of it.
     teacher: whether there is one; without it the student learns from labels alone. answers: no hint, only the teacher's
     logits. cached: they come from the teacher cache, whose rows are read and copied to the device in each step.
     """
 
     precision: Literal["no", "bf16", "fp16"] = "bf16"
     compiled: bool = False
+    speed: Speed | None = None
     channels_last: bool = False
     teacher: bool = True
     answers: bool = False
@@ -101,6 +106,7 @@ PAIRS = {
         lambda: images(64, 32, 100),
     ),
 }
+COMPILED, GRAPHS = Speed(compile="both"), Speed(compile="both", cuda_graphs=True)
 WAYS = {
     "float32": Way(precision="no"),
     "fp16": Way(precision="fp16"),
@@ -112,6 +118,13 @@ WAYS = {
     "bf16, channels last, answers": Way(channels_last=True, answers=True),
     "bf16, channels last, cached answers": Way(channels_last=True, answers=True, cached=True),
     "bf16, channels last, no teacher": Way(channels_last=True, teacher=False),
+    "bf16, both compiled": Way(speed=COMPILED),
+    "bf16, both compiled, CUDA graphs": Way(speed=GRAPHS),
+    "bf16, both compiled, channels last": Way(speed=COMPILED, channels_last=True),
+    "bf16, both compiled, channels last, CUDA graphs": Way(speed=GRAPHS, channels_last=True),
+    "bf16, channels last, CUDA graphs, cached answers": Way(
+        speed=GRAPHS.without_teacher(), channels_last=True, answers=True, cached=True
+    ),
 }
 
 
@@ -129,6 +142,7 @@ def trainer_of(pair: Pair, way: Way, cache: Cache | None = None) -> Trainer:
     learner.to(accelerator.device).to(memory_format=form)  # type: ignore[call-overload]
     if guide is not None:
         guide.to(accelerator.device).to(memory_format=form)  # type: ignore[call-overload]
+    quicken(guide, learner, way.speed)
     optimizer = torch.optim.SGD(learner.parameters(), lr=0.01, momentum=0.9)
     prepared, prepared_optimizer = accelerator.prepare(learner, optimizer)
     prepared.train()
@@ -207,6 +221,7 @@ def rows_of(
             run()
         torch.cuda.synchronize()
         first = time.perf_counter() - began
+        warn_of_not_recorded(way.speed)
         seconds = [timed(run, steps) for _ in range(rounds)]
         middle = statistics.median(seconds)
         row = {
@@ -234,7 +249,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of a way")
     parser.add_argument("--steps", type=int, default=20, help="steps of a way in a round")
-    parser.add_argument("--ways", default="", help="run only the ways whose name has this in it, as 'answers'")
+    parser.add_argument("--ways", default="", help="run only the ways whose name fits this pattern, as 'answers'")
+    parser.add_argument("--pairs", default="", help="run only the pairs whose name fits this pattern, as 'bert'")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu.json")
     options = parser.parse_args()
     if not torch.cuda.is_available():
@@ -243,10 +259,12 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name()}: {at_most / 1e12:.0f} TFLOP/s in bf16", flush=True)
     rows: list[dict[str, object]] = []
     for name, pair in PAIRS.items():
+        if not re.search(options.pairs, name):
+            continue
         ways = {
             key: way
             for key, way in WAYS.items()
-            if options.ways in key and not (way.channels_last and "bert" in name and not way.answers)
+            if re.search(options.ways, key) and not (way.channels_last and "bert" in name and not way.answers)
         }
         rows += rows_of(name, pair, ways, options.rounds, options.steps, at_most)
     result = {

@@ -101,6 +101,11 @@ RUNS = (
     Run("bf16, fsdp2.yaml", configured("fsdp2.yaml", "--num_processes", "1"), base="bf16"),
     Run("fp16, fsdp2.yaml", configured("fsdp2.yaml", "--num_processes", "1", "--mixed_precision", "fp16"), base="fp16"),
     Run("float32, both compiled", ("--mixed_precision", "no", *ONE), settings=("--speed.compile", "both")),
+    Run(
+        "float32, both compiled, CUDA graphs",
+        ("--mixed_precision", "no", *ONE),
+        settings=("--speed.compile", "both", "--speed.cuda_graphs", "true"),
+    ),
     Run("float32, cached", ("--mixed_precision", "no", *ONE), settings=("--teacher_cache.form", "float32")),
     Run("float32, profiled", ("--mixed_precision", "no", *ONE), settings=("--profile",)),
     Run("float32, stopped twice", (), stops=2),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, patch_environment, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -28,6 +28,7 @@ from distill.teacher_cache import Cache
 from distill.trainer import Average, Shared, Trainer, shared_layer
 from distill.view import Sees
 from distill.weighting import GradNorm
+from distill.zero import Zero
 
 State = Mapping[str, Tensor]
 
@@ -69,7 +70,8 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     try:
         # Evaluation takes the first process's buffers; before each forward pass that would only cost, and a bank a lot.
         buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
-        accelerator = Accelerator(mixed_precision=names[recipe.precision], kwargs_handlers=[buffers])
+        with patch_environment(accelerate_use_deepspeed="false"):  # its engine gets the learner alone, from us
+            accelerator = Accelerator(mixed_precision=names[recipe.precision], kwargs_handlers=[buffers])
     except ValueError as error:
         raise ValueError(f"precision={recipe.precision!r} can't be had on this machine: {error}") from error
     if accelerator.mixed_precision != "no" and not accelerator.native_amp:
@@ -88,22 +90,34 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
 
 
 def _check_sharding(recipe: Recipe) -> None:
-    if not asked_to_shard():
-        if recipe.shard_teacher:
-            raise ValueError(
-                "shard_teacher has no effect under this launcher. Launch with recipes/accelerate/fsdp2.yaml, or leave "
-                "it out."
-            )
+    sharded = asked_to_shard()
+    if sharded != "FSDP" and recipe.shard_teacher:
+        raise ValueError(
+            "shard_teacher has no effect under this launcher. Launch with recipes/accelerate/fsdp2.yaml, or leave it "
+            "out."
+        )
+    if sharded is None:
         return
-    comparing = {
-        "balance": isinstance(recipe.balance, GradNorm),
-        "compare_gradients_every": recipe.compare_gradients_every,
+    balance = isinstance(recipe.balance, GradNorm)
+    refused = {
+        f"balance={recipe.balance!r} compares gradients at one layer": balance,
+        f"compare_gradients_every={recipe.compare_gradients_every} compares gradients at one layer": bool(
+            recipe.compare_gradients_every
+        ),
     }
-    for setting, given in comparing.items():
+    if sharded == "DeepSpeed":
+        drawn = [stage.decay_to_start for stage in recipe.all_stages() if stage.decay_to_start is not None]
+        precision = recipe.precision or os.environ.get("ACCELERATE_MIXED_PRECISION")
+        refused |= {
+            f"decay_to_start={next(iter(drawn), None)} adds to the gradient": bool(drawn),
+            f"skip_not_finite={recipe.skip_not_finite} looks at the gradient": recipe.skip_not_finite is not None,
+            "precision='fp16' scales the gradient": precision == "fp16",
+        }
+    for what, given in refused.items():
         if given:
             raise ValueError(
-                f"{setting}={getattr(recipe, setting)!r} compares gradients at one layer, which no process has whole "
-                "under FSDP. Leave it out, or launch with recipes/accelerate/many_gpus.yaml."
+                f"{what}, which no process has whole under {sharded}. Leave it out, or launch with "
+                "recipes/accelerate/many_gpus.yaml."
             )
 
 
@@ -139,25 +153,25 @@ def stage_trainer(
     quicken(teacher, learner, recipe.speed)
     if teacher is not None:
         teacher.to(accelerator.device)
-    if sharded:
+    if sharded == "FSDP":
         shard(learner, accelerator)
     optimizer = optimizer_of(learner, stage, parts.started)
-    if sharded and isinstance(optimizer, torch.optim.SGD):
+    if sharded == "FSDP" and isinstance(optimizer, torch.optim.SGD):
         for group in optimizer.param_groups:
             group["fused"] = False  # torch has this of shares for Adam alone
     start = start_of(learner, stage, parts.started)
     if sharded:  # for Accelerate it is then a model that needs no wrapper but autocast
-        prepared = accelerator.prepare_model(learner, evaluation_mode=True)
-        prepared_optimizer = accelerator.prepare_optimizer(optimizer)
+        prepared: nn.Module = accelerator.prepare_model(learner, evaluation_mode=True)
     else:
-        prepared, prepared_optimizer = accelerator.prepare(learner, optimizer)
+        prepared = accelerator.prepare_model(learner)
+    zero = Zero(prepared, optimizer, accelerator.device, recipe.clip) if sharded == "DeepSpeed" else None
     set_seed(seed, device_specific=True)
     trainer = Trainer(
         accelerator,
         teacher,
-        prepared,
+        prepared if zero is None else zero.engine,
         stage.plan,
-        prepared_optimizer,
+        accelerator.prepare_optimizer(optimizer) if zero is None else optimizer,
         learning_rate=lambda epoch: stage.schedule.factor(epoch, stage.epochs),
         clip=recipe.clip,
         average=None if recipe.ema is None else Average(learner, recipe.ema),
@@ -166,6 +180,7 @@ def stage_trainer(
         start=start,
         skip_not_finite=recipe.skip_not_finite,
         cache=cache,
+        zero=zero,
     )
     return trainer, learner
 

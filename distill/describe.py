@@ -139,9 +139,12 @@ def _stage(
     if recipe.speed is not None:
         check_models(recipe.speed, teacher, learner, sample, accelerator.device)
         out.print(f"Made cheaper by {escape(str(recipe.speed))}.")
-    if asked_to_shard():
+    sharded = asked_to_shard()
+    if sharded == "FSDP":
         both = "the student and the teacher" if recipe.shard_teacher and teacher is not None else "the student"
         out.print(f"Each process keeps a share of {both} (FSDP 2).")
+    elif sharded == "DeepSpeed":
+        out.print("Each process keeps a share of the student's gradients and optimizer state (DeepSpeed ZeRO stage 2).")
     if stage.layer_decay is not None:
         rates = [group["lr"] for group in optimizer_of(learner, stage, parts.started).param_groups]
         out.print(f"Learning rates by depth: {min(rates):.3g} to {max(rates):.3g}, {stage.layer_decay:g} a block.")

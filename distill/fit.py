@@ -25,7 +25,8 @@ from distill.prepare import Parts
 from distill.profiling import recording
 from distill.progress import Best, Progress, check_examples, examples_of, read_progress
 from distill.recipe import Stage
-from distill.sharding import is_sharded, share_of, shares_of_optimizer, whole
+from distill.sharding import share_of, shares_of_optimizer, whole
+from distill.speed import warn_of_not_recorded
 from distill.stopping import Heard, Stopped, listening
 from distill.trainer import NotFinite, Trainer
 
@@ -125,6 +126,8 @@ class _StageRun:
 
         def after_step(epoch: int, step: int) -> None:
             record(step == feed.batches.steps)
+            if trainer.steps == before.step + 1:
+                warn_of_not_recorded(self.parts.recipe.speed)
             if step == feed.batches.steps:
                 return  # the end of the epoch saves
             every, told = self.parts.recipe.checkpoint_every, self._told_to_stop(trainer.steps)
@@ -165,6 +168,8 @@ class _StageRun:
         state = checkpoint.load_state(best)
         _take_student(state, self.parts.student)
         learner.student.close()
+        if trainer.zero is not None:
+            trainer.zero.close()
         if trainer.teacher is not None:
             trainer.teacher.tapped.close()
         self.accelerator.free_memory()
@@ -189,13 +194,14 @@ class _StageRun:
     ) -> Progress:
         if trainer.average is not None:
             trainer.average.swap()
-        if is_sharded(learner):
+        copied = learner.student.model is not self.parts.student  # where processes keep shares
+        if copied:
             self.parts.student.load_state_dict(whole(learner.student.model.state_dict()))
         with trainer.watch.part(EVALUATION):
             tapped = answering(self.parts.student, self.parts.student_view, self.accelerator)
             loader = evaluation_loader(self.parts, "validation", self.accelerator)
             answers = (guess if self.parts.masked else evaluate)(tapped, loader, self.accelerator)
-        if is_sharded(learner):
+        if copied:
             self.parts.student.cpu()  # room for training
         if trainer.average is not None:
             trainer.average.swap()
@@ -219,9 +225,10 @@ class _StageRun:
 
     def _save(self, trainer: Trainer, learner: Learner, here: Progress) -> None:
         """Write a checkpoint, and remove those that are not needed any more."""
+        zero, keeps = trainer.zero, self.accelerator.is_main_process
         state: dict[str, Any] = {
             "learner": learner.state_dict(),
-            "optimizer": trainer.optimizer.state_dict(),
+            "optimizer": trainer.optimizer.state_dict() if zero is None else zero.state(keep=keeps),
             "average": None if trainer.average is None else trainer.average.shadow,
             "updates": 0 if trainer.average is None else trainer.average.updates,
             "start": None if trainer.start is None else trainer.start.values,
@@ -231,9 +238,9 @@ class _StageRun:
         told = {**asdict(here), "examples": examples_of(self.parts)}
         if trainer.cache is not None:
             trainer.cache.keep()
-        one = whole(state, keep=self.accelerator.is_main_process)
+        one = whole(state, keep=keeps)
         checkpoint.save(self._checkpoints, trainer.steps, one, told, self.accelerator)
-        if self.accelerator.is_main_process:
+        if keeps:
             keep = self.parts.recipe.keep_checkpoints
             kept = [read_progress(path).best for path in checkpoint.checkpoints(self._checkpoints)[-keep:]]
             checkpoint.remove_old(self._checkpoints, keep, also=tuple(best.step for best in kept if best is not None))
@@ -292,7 +299,10 @@ def _restore(state: Mapping[str, Any], trainer: Trainer, learner: Learner) -> No
     learner.load_state_dict(
         {name: share_of(tensor, own.get(name, tensor)) for name, tensor in state["learner"].items()}
     )
-    trainer.optimizer.load_state_dict(shares_of_optimizer(state["optimizer"], trainer.optimizer))
+    if trainer.zero is None:
+        trainer.optimizer.load_state_dict(shares_of_optimizer(state["optimizer"], trainer.optimizer))
+    else:
+        trainer.zero.load(state["optimizer"])
     if trainer.average is not None:
         trainer.average.updates = state["updates"]
         for name, tensor in state["average"].items():

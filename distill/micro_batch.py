@@ -93,10 +93,11 @@ def _read(record: Path) -> int:
 
 
 def _largest(parts: Parts, accelerator: Accelerator, share: int) -> int:
-    if asked_to_shard():
+    sharded = asked_to_shard()
+    if sharded:
         raise ValueError(
-            'micro_batch_size="auto" tries the whole student in one process, and under FSDP none holds it. Write a '
-            "number."
+            f'micro_batch_size="auto" tries the whole student in one process, and under {sharded} none trains it '
+            "alone. Write a number."
         )
     examples, stages = costliest(parts, share), parts.recipe.all_stages()
     for size in halvings(share):

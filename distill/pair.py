@@ -49,11 +49,10 @@ class Teacher(nn.Module):
     def forward(self, inputs: Inputs) -> dict[str, Tensor]:
         """{tap: tensor}, without gradient."""
         if self.precision is None:
-            answers: dict[str, Tensor] = self.tapped(inputs)
-            return answers
+            return self.tapped.answers(inputs)
         device = (inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))).device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.precision == torch.bfloat16):
-            answers = self.tapped(inputs)
+            answers = self.tapped.answers(inputs)
         return {tap: tensor.float() for tap, tensor in answers.items()}
 
 
@@ -93,7 +92,7 @@ class Learner(nn.Module):
         targets, batch: the teacher's answers and the whole batch, for heads that map both sides; those give `Met`. What
         a balance learns stands under `BALANCE`, since whatever is learned passes through this forward.
         """
-        outputs = self.student(inputs)
+        outputs = self.student.answers(inputs)
         values = {
             term: self._mapped(term, gather_taps(outputs, taps), targets, batch) for term, taps in self.terms.items()
         }

@@ -45,7 +45,9 @@ class Running:
 
 
 def start(parts: Parts, recipe: Recipe, examples: int) -> Running:
-    """Build the first stage on copies, and take two steps, the first of which is timed by itself.
+    """Build the first stage on copies, and take steps, the first of which is timed by itself.
+
+    With CUDA graphs the second step records them, for each size of a batch.
 
     examples: of a step, at most.
 

@@ -1,13 +1,14 @@
 """A learner spread over processes: each keeps a share of its weights, gradients and optimizer state (FSDP2).
 
-The launcher asks for it. Each of the student's repeated blocks is gathered when it is run, and the rest with the whole.
+The launcher asks for it, or for shares of gradients and state alone that DeepSpeed keeps (zero.py). Each of the
+student's repeated blocks is gathered when it is run, and the rest with the whole.
 Weights, gradients and what processes tell each other stay in float32, and autocast alone lowers the forward pass, so
 the update is that of DDP. The teacher stays whole on each process, or is spread likewise by `shard_teacher`.
 """
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -22,28 +23,55 @@ from distill.pair import Learner
 
 # What Accelerate's launcher sets of the FSDP settings that would have no effect here.
 _WITHOUT_EFFECT = ("FSDP_OFFLOAD_PARAMS", "FSDP_ACTIVATION_CHECKPOINTING")
+# And of the DeepSpeed settings, with the value that asks for nothing.
+_DEEPSPEED_WITHOUT_EFFECT = {
+    "ACCELERATE_DEEPSPEED_CONFIG_FILE": "none",
+    "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "none",
+    "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "none",
+    "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false",
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
+    "ACCELERATE_GRADIENT_CLIPPING": "none",
+}
 
 
-def asked_to_shard() -> bool:
-    """Whether the launcher asks to shard what is trained.
+def asked_to_shard() -> Literal["FSDP", "DeepSpeed"] | None:
+    """By what the launcher asks to shard what is trained; None where it does not.
 
     Raises:
         ValueError: in a way, or with a setting, that is not built; names it.
     """
-    for kind in ("DEEPSPEED", "MEGATRON_LM"):
-        if _is_set(f"ACCELERATE_USE_{kind}"):
-            raise ValueError(
-                f"{kind} is not built in: its engine takes the update out of the trainer's hands. "
-                "Launch with recipes/accelerate/zero2.yaml, which keeps as little on each process."
-            )
+    if _is_set("ACCELERATE_USE_MEGATRON_LM"):
+        raise ValueError(
+            "MEGATRON_LM is not built in: it splits models that it knows. Launch with recipes/accelerate/fsdp2.yaml."
+        )
+    if _is_set("ACCELERATE_USE_DEEPSPEED"):
+        _check_deepspeed()
+        return "DeepSpeed"
     if not _is_set("ACCELERATE_USE_FSDP"):
-        return False
+        return None
     if os.environ.get("FSDP_VERSION", "1") != "2":
         raise ValueError("The student is sharded by FSDP 2 alone. Launch with recipes/accelerate/fsdp2.yaml.")
     for setting in _WITHOUT_EFFECT:
         if _is_set(setting):
             raise ValueError(f"{setting.lower()} has no effect here. Leave it out of the launcher's configuration.")
-    return True
+    return "FSDP"
+
+
+def _check_deepspeed() -> None:
+    stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
+    if stage != "2":
+        raise ValueError(
+            f"zero_stage: {stage} is not built in, of DeepSpeed stage 2 alone. Launch with "
+            "recipes/accelerate/deepspeed_zero2.yaml, or with fsdp2.yaml to share the weights too."
+        )
+    for name, without in _DEEPSPEED_WITHOUT_EFFECT.items():
+        value = os.environ.get(name, without)
+        if value.lower() not in (without, "none"):
+            setting = name.removeprefix("ACCELERATE_").removeprefix("DEEPSPEED_").lower()
+            raise ValueError(
+                f"{setting}: {value} has no effect here, where the recipe says how a step is made. Leave it out of the "
+                "launcher's configuration."
+            )
 
 
 def _is_set(name: str) -> bool:
@@ -71,11 +99,6 @@ def _spread(whole: nn.Module, model: nn.Module, accelerator: Accelerator, *, res
         for block in model.get_submodule(path).children():
             fully_shard(block, mesh=mesh, reshard_after_forward=reshard_after_forward)
     fully_shard(whole, mesh=mesh, reshard_after_forward=reshard_after_forward)
-
-
-def is_sharded(learner: Learner) -> bool:
-    """Whether `shard` was called on it."""
-    return any(isinstance(parameter, DTensor) for parameter in learner.parameters())
 
 
 def whole(state: Any, *, keep: bool = True) -> Any:

@@ -1,6 +1,7 @@
 """A stage's models made cheaper as `Speed` says: what is refused, and what is done to them."""
 
 import copy
+import warnings
 from collections import Counter
 from functools import cache
 
@@ -37,11 +38,12 @@ def check_launcher(speed: Speed | None, accelerator: Accelerator) -> None:
             f"speed.compile={speed.compile!r} compiles what the launcher compiles already (dynamo_backend). Leave one "
             "of them out."
         )
-    if asked_to_shard() and (speed.channels_last or speed.compiles_student):
+    sharded = asked_to_shard()
+    if sharded and (speed.channels_last or speed.compiles_student):
         setting = "channels_last" if speed.channels_last else f"compile={speed.compile!r}"
         raise ValueError(
-            f"speed.{setting} can't be had under FSDP, which cuts the student's weights. Leave it out, or launch with "
-            "recipes/accelerate/many_gpus.yaml."
+            f"speed.{setting} can't be had under {sharded}, which lays the student's weights out anew. Leave it out, "
+            "or launch with recipes/accelerate/many_gpus.yaml."
         )
 
 
@@ -64,6 +66,8 @@ def check_models(speed: Speed, teacher: Teacher | None, learner: Learner, sample
         fold(teacher.tapped.model, teacher.tapped.taps, sample.inputs, view=teacher.tapped.view)
     if speed.compile != "none":
         check_compiler(device.type)
+    if speed.cuda_graphs and device.type != "cuda":
+        raise ValueError(f"speed.cuda_graphs has no effect on {device.type}. Leave it out.")
     if teacher is not None and speed.compiles_teacher:
         _check_graph("teacher", teacher.tapped, sample.inputs)
     if speed.compiles_student:
@@ -111,11 +115,23 @@ def quicken(teacher: Teacher | None, learner: Learner, speed: Speed | None) -> N
         return
     # What an earlier stage or seed compiled is not needed any more, and taps of theirs must not be taken for ours.
     torch.compiler.reset()
+    torch._dynamo.utils.counters["inductor"].clear()
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILES)
     if teacher is not None and speed.compiles_teacher:
-        _compile(teacher.tapped)
+        _compile(teacher.tapped, graphs=speed.cuda_graphs)
     if speed.compiles_student:
-        _compile(learner.student)
+        _compile(learner.student, graphs=speed.cuda_graphs)
+
+
+def warn_of_not_recorded(speed: Speed | None) -> None:
+    """Warn of compiled graphs that run as before because CUDA graphs can't hold them; behind a step that compiled."""
+    skipped = torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]
+    if speed is not None and speed.cuda_graphs and skipped:
+        warnings.warn(
+            f"speed.cuda_graphs: {skipped} of the compiled graphs can't be recorded and run as without it. "
+            "TORCH_LOGS=perf_hints tells why.",
+            stacklevel=2,
+        )
 
 
 @cache
@@ -138,11 +154,12 @@ def _double(x: Tensor) -> Tensor:
     return x + x
 
 
-def _compile(tapped: Tapped) -> None:
+def _compile(tapped: Tapped, *, graphs: bool) -> None:
     # In place, so that names in checkpoints stay; as the whole of a graph, so that no tap is lost unnoticed. torch's
     # own random numbers: both passes of a loss over micro-batches must draw the same dropout.
-    options = {"options": {"fallback_random": True}} if _BACKEND == "inductor" else {}
-    tapped.compile(backend=_BACKEND, fullgraph=True, **options)
+    options = {"fallback_random": True, "triton.cudagraphs": graphs}
+    tapped.compile(backend=_BACKEND, fullgraph=True, options=options if _BACKEND == "inductor" else None)
+    tapped.replayed = graphs
 
 
 def _maps(model: nn.Module) -> list[nn.Module]:

@@ -101,6 +101,8 @@ def candidates(parts: Parts, recipe: Recipe, *, half: bool) -> list[Settings]:
         found.append((("speed.teacher_precision", "bf16"),))
     compiled = ("student",) if teacher is None else ("student", "both", "teacher")
     found += [(("speed.compile", which),) for which in compiled]
+    if torch.cuda.is_available():
+        found += [(("speed.compile", which), ("speed.cuda_graphs", "true")) for which in compiled[:2]]
     return [settings for settings in found if not _is_set(recipe, settings)]
 
 

@@ -12,7 +12,7 @@ FLOORS = {
     "tokenize": 1,
     "losses": 2, "heads": 2, "taps": 2, "models": 2, "metrics": 2, "measure": 2, "data": 2, "initialize": 2,
     "similarity": 2, "transferability": 2,
-    "pair": 3, "onnx_file": 3, "weighting": 3, "guide": 3, "matching": 3, "fold": 3,
+    "pair": 3, "zero": 3, "onnx_file": 3, "weighting": 3, "guide": 3, "matching": 3, "fold": 3,
     "plan": 4, "sharding": 4, "teacher_cache": 4,
     "match": 5, "recipe": 5, "trainer": 5, "evaluate": 5, "checkpoint": 5, "terms": 5, "start": 5,
     "looks": 5,

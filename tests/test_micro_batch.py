@@ -258,7 +258,7 @@ def test_the_setting_goes_through_json_and_the_command_line() -> None:
 def test_under_fsdp_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
-    with pytest.raises(ValueError, match="tries the whole student in one process, and under FSDP none holds it"):
+    with pytest.raises(ValueError, match="tries the whole student in one process, and under FSDP none trains it alone"):
         found(auto())
 
 

@@ -1,6 +1,7 @@
 """Steps made cheaper: what each setting changes, that it changes nothing else, and what is refused."""
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from rich.console import Console
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 import distill
 from distill import speed as speeding
@@ -18,9 +20,11 @@ from distill.build import stage_trainer, training_feed
 from distill.describe import describe
 from distill.heads import Connector, Conv1x1, Paraphraser
 from distill.losses import Hint, LogitMSE, Overhaul
+from distill.pair import Learner, Teacher
 from distill.plan import Plan, Term
 from distill.recipe import SGD, Model, Recipe, Speed, Stage, apply_overrides, from_json, to_json
 from distill.run import Options, train
+from distill.taps import Tapped
 from distill.trainer import Trainer
 from distill.weighting import GradNorm
 from tests.compiling import pair
@@ -91,6 +95,42 @@ def test_what_does_not_go_together_is_refused() -> None:
         assert pair_recipe(speed=Speed(compile="teacher"), **changes).speed is not None
 
 
+def test_graphs_need_something_compiled_and_a_gpu() -> None:
+    with pytest.raises(ValueError, match=r"speed\.cuda_graphs has no effect without speed\.compile"):
+        pair_recipe(speed=Speed(cuda_graphs=True))
+    recipe = pair(Speed(compile="both", cuda_graphs=True))
+    with pytest.raises(ValueError, match=r"speed\.cuda_graphs has no effect on cpu\. Leave it out\."):
+        describe(parts_of(recipe), on_cpu())
+
+
+def test_a_graph_that_can_not_be_recorded_is_told() -> None:
+    graphs = Speed(compile="student", cuda_graphs=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        speeding.warn_of_not_recorded(graphs)
+    counters["inductor"]["cudagraph_skips"] = 2
+    with pytest.warns(UserWarning, match="cuda_graphs: 2 of the compiled graphs can't be recorded"):
+        speeding.warn_of_not_recorded(graphs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        speeding.warn_of_not_recorded(Speed(compile="student"))
+        speeding.warn_of_not_recorded(None)
+
+
+def test_what_a_recording_answers_is_copied() -> None:
+    """A recording writes where it wrote before; what a caller keeps must not change."""
+    tapped = Tapped(TinyNet(10, 1, 4, 0.0), ("logits", "layer1"))
+    x = torch.randn(2, 1, 6, 6)
+    same = tapped(x)
+    tapped.forward = lambda inputs: same  # type: ignore[method-assign]
+    assert tapped.answers(x)["logits"] is same["logits"]
+    tapped.replayed = True
+    copied = tapped.answers(x)
+    assert all(torch.equal(copied[tap], same[tap]) and copied[tap] is not same[tap] for tap in same)
+    assert Learner(tapped, {"task": "logits"}, {})(x)["task"].data_ptr() != same["logits"].data_ptr()
+    assert Teacher(tapped.model, ("logits",)).tapped.replayed is False
+
+
 def test_a_launcher_that_compiles_or_shards_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     AcceleratorState._reset_state()
     accelerator = Accelerator(cpu=True, dynamo_backend="inductor")
@@ -98,7 +138,7 @@ def test_a_launcher_that_compiles_or_shards_is_refused(monkeypatch: pytest.Monke
         speeding.check_launcher(Speed(compile="student"), accelerator)
     speeding.check_launcher(Speed(channels_last=True), accelerator)
     AcceleratorState._reset_state()
-    monkeypatch.setattr(speeding, "asked_to_shard", lambda: True)
+    monkeypatch.setattr(speeding, "asked_to_shard", lambda: "FSDP")
     for speed in (Speed(channels_last=True), Speed(compile="both")):
         with pytest.raises(ValueError, match=r"speed\.(channels_last|compile='both') can't be had under FSDP"):
             speeding.check_launcher(speed, on_cpu())
@@ -177,7 +217,8 @@ def test_what_is_made_cheaper_is_told_and_the_parts_stay() -> None:
     before = [copy.deepcopy(model.state_dict()) for model in (parts.student, parts.teacher)]
     text = " ".join(describe(parts, on_cpu()).split())
     assert (
-        "Made cheaper by Speed(channels_last=True, compile='both', fold_teacher=True, teacher_precision='bf16')" in text
+        "Made cheaper by Speed(channels_last=True, compile='both', cuda_graphs=False, fold_teacher=True, "
+        "teacher_precision='bf16')" in text
     )
     stage_trainer(parts, parts.recipe.all_stages()[0], on_cpu(), seed=3)
     for model, state in zip((parts.student, parts.teacher), before, strict=True):

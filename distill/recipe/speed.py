@@ -20,6 +20,8 @@ class Speed:
     compile: which model is compiled (torch.compile, inductor), as one graph with its taps; heads and losses stay as
         they are. The first step takes the time to compile, and so do the first batch of another size and the first
         pass of losses over micro-batches. Operations are fused and rounded less often; dropout draws the same numbers.
+    cuda_graphs: what is compiled is recorded once for each size of a batch and then replayed as a whole (CUDA graphs),
+        on copies of its inputs and answers: saves the launches of small kernels, and takes memory for each size.
     fold_teacher: put the teacher's batch norms into the convolutions before them, on a copy. Its answers change by
         rounding alone; the tap of such a convolution is refused, since it would read the norm's output.
     teacher_precision: number format of the teacher's forward pass, whatever the student's; none for the student's.
@@ -29,6 +31,7 @@ class Speed:
 
     channels_last: bool = False
     compile: Compiled = "none"
+    cuda_graphs: bool = False
     fold_teacher: bool = False
     teacher_precision: Literal["float32", "bf16"] | None = None
 
@@ -55,7 +58,13 @@ class Speed:
     def without_teacher(self) -> "Speed":
         """The same for the student alone."""
         compile: Compiled = "student" if self.compiles_student else "none"
-        return replace(self, compile=compile, fold_teacher=False, teacher_precision=None)
+        return replace(
+            self,
+            compile=compile,
+            cuda_graphs=self.cuda_graphs and self.compiles_student,
+            fold_teacher=False,
+            teacher_precision=None,
+        )
 
 
 def check_speed(
@@ -77,6 +86,8 @@ def check_speed(
             raise ValueError(f"speed.{setting} can't be had with shard_teacher. Leave one of them out.")
     if speed.teacher_precision == "float32" == precision:
         raise ValueError("speed.teacher_precision='float32' has no effect beside precision='float32'. Leave it out.")
+    if speed.cuda_graphs and speed.compile == "none":
+        raise ValueError("speed.cuda_graphs has no effect without speed.compile. Set that too, or leave it out.")
     if speed.compiles_student and compares:
         raise ValueError(
             f"speed.compile={speed.compile!r} keeps too little for a second gradient, which balance=GradNorm() and "

@@ -41,6 +41,8 @@ class Tapped(nn.Module):
     view: a module that turns the batch's inputs into what this model sees; None for none.
     stop: end the forward pass behind the last tap (learnt from the first call); for a frozen model only.
 
+    `replayed` says that what runs in its place is a recording, which writes each time where it wrote before.
+
     Raises:
         TapError: a tap names no module; or at a call, its module was not reached, was called more than once, gives no
         single tensor,
@@ -54,6 +56,7 @@ class Tapped(nn.Module):
         self.model = model
         self.view = view
         self.taps = tuple(dict.fromkeys(taps))
+        self.replayed = False
         self._accepts = accepted_names(model)
         self._stop = stop and not any(tap.partition(":")[0] in _MODEL_TAPS for tap in self.taps)
         self._last: str | None = None
@@ -96,6 +99,11 @@ class Tapped(nn.Module):
         if self._last is None and outputs:
             self._last = list(outputs)[-1]
         return {tap: self._read(tap, answer, outputs, calls, linear, inputs) for tap in self.taps}
+
+    def answers(self, inputs: Inputs) -> dict[str, Tensor]:
+        """What a call gives, and what no later call changes."""
+        answers: dict[str, Tensor] = self(inputs)
+        return {tap: tensor.clone() for tap, tensor in answers.items()} if self.replayed else answers
 
     def run_to_the_end(self) -> None:
         """Never stop behind the last tap: the processes that share a sharded model wait for each other in it."""

@@ -1,7 +1,7 @@
 """The training step, and the loop around it. How a batch is cut or spread over processes does not change the update."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from distill.trainer.lines import Lines
 from distill.trainer.start import Start
 from distill.trainer.totals import examples_in, means_of
 from distill.weighting import NormFactors
+from distill.zero import Zero
 
 LogLine = Mapping[str, object]
 
@@ -45,6 +46,7 @@ class Trainer:
     skip_not_finite: updates in a row that may be left out where a loss or the gradient is NaN or infinite; None stops
         at the first. Each step then waits for the device once.
     cache: where the teacher's answers are kept; None where it is asked each time.
+    zero: takes the gradients, clips and updates in shares; the learner is its engine. None where the trainer does.
     """
 
     accelerator: Accelerator
@@ -60,6 +62,7 @@ class Trainer:
     start: Start | None = None
     skip_not_finite: int | None = None
     cache: Cache | None = None
+    zero: Zero | None = None
     steps: int = 0
     watch: Stopwatch = field(init=False)
     lines: Lines = field(init=False)
@@ -98,8 +101,7 @@ class Trainer:
         sums: dict[str, Tensor] = dict(coupled.sums)
         for position, batch in enumerate(window):
             targets = coupled.targets[position] if coupled.targets else self._teach(batch)
-            last = position == len(window) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.learner):
+            with self._adding(last=position == len(window) - 1):
                 with self.watch.part("forward"):
                     outputs = self.learner(batch.inputs, targets, batch)
                 with self.watch.part("losses"):
@@ -108,12 +110,13 @@ class Trainer:
                 with self.watch.part("backward"):
                     if probe is not None:
                         probe.add(parts, self._loss_scale())
-                    self.accelerator.backward(sum(parts.values()) * (self.accelerator.num_processes / count))
+                    self._backward(sum(parts.values()) * (self.accelerator.num_processes / count))
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + loss.detach().sum()
         self.lines.factors = factors_of(self.plan, outputs)
         with self.watch.part("optimizer"):
-            norm, means = self._gradient_norm(), means_of(sums, self.plan, count, self.accelerator)
+            norm = self._gradient_norm() if self.zero is None else self.zero.step()
+            means = means_of(sums, self.plan, count, self.accelerator)
             row = torch.stack([*means.values(), whole_tensor(norm.detach()).float()])
             if kept is not None and not self.lines.finite(row[None]).item():
                 self._leave_out(row, kept)
@@ -213,6 +216,20 @@ class Trainer:
                 answers: dict[str, Tensor] = self.teacher(batch.inputs)
             return answers if self.cache is None or kept is None else self.cache.add(kept, answers)
 
+    def _adding(self, *, last: bool) -> AbstractContextManager[None]:
+        """In which a micro-batch adds its gradient; those of all processes are taken together behind the last one."""
+        if self.zero is not None:
+            self.zero.begin(last=last)
+            return nullcontext()
+        whole: AbstractContextManager[None] = nullcontext() if last else self.accelerator.no_sync(self.learner)
+        return whole
+
+    def _backward(self, loss: Tensor) -> None:
+        if self.zero is None:
+            self.accelerator.backward(loss)
+        else:
+            self.zero.backward(loss)
+
     def _gradient_norm(self) -> Tensor:
         self.accelerator.unscale_gradients(self.optimizer)
         if self.start is not None:
@@ -221,10 +238,11 @@ class Trainer:
         return torch.nn.utils.get_total_norm(gradients)
 
     def _update(self, norm: Tensor) -> None:
-        if self.clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(self._parameters, self.clip, norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        if self.zero is None:
+            if self.clip is not None:
+                torch.nn.utils.clip_grads_with_norm_(self._parameters, self.clip, norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
         skipped = getattr(self.optimizer, "step_was_skipped", False)  # by loss scaling, which found an overflow
         for module in self._remembering:
             if skipped:

@@ -31,6 +31,7 @@ STARTS = {
     "two_cpu_processes.yaml": (DistributedType.MULTI_GPU, 1, 2, "no"),
     "fsdp2.yaml": (DistributedType.FSDP, 1, 8, "bf16"),
     "zero2.yaml": (DistributedType.FSDP, 1, 8, "bf16"),
+    "deepspeed_zero2.yaml": (DistributedType.DEEPSPEED, 1, 8, "bf16"),
 }
 SHARDING = {"fsdp2.yaml": True, "zero2.yaml": False}
 
@@ -87,7 +88,8 @@ def test_accelerate_reads_what_the_file_says(file: Path) -> None:
     config = load_config_from_file(str(file))
     read = config.distributed_type, config.num_machines, config.num_processes, config.mixed_precision
     assert read == STARTS[file.name]
-    assert not (config.deepspeed_config or config.dynamo_config or config.use_cpu)
+    assert config.deepspeed_config == ({"zero_stage": 2} if file.name == "deepspeed_zero2.yaml" else {})
+    assert not (config.dynamo_config or config.use_cpu)
     again = SHARDING.get(file.name)
     wanted = {"version": 2, "reshard_after_forward": again, "auto_wrap_policy": "NO_WRAP"}
     assert (config.fsdp_config or {}) == ({} if again is None else {f"fsdp_{name}": it for name, it in wanted.items()})
@@ -157,6 +159,16 @@ def test_a_student_is_sharded_over_two_cpu_processes(file: str, place: Path) -> 
     assert done.returncode == 0, done.stderr
     assert "over 2 processes" in plan_of(place) and "precision bf16" in plan_of(place)
     assert "Each process keeps a share of the student (FSDP 2)." in plan_of(place)
+
+
+@pytest.mark.slow
+def test_deepspeed_shares_a_student_over_two_cpu_processes(place: Path) -> None:
+    done = launch(place, "deepspeed_zero2.yaml", "--num_processes", "2", more=TOGETHER)
+    assert done.returncode == 0, done.stderr
+    assert "over 2 processes" in plan_of(place) and "precision bf16" in plan_of(place)
+    told = "Each process keeps a share of the student's gradients and optimizer state (DeepSpeed ZeRO stage 2)."
+    assert told in plan_of(place)
+    assert "untested" not in done.stdout + done.stderr and "distill: warning" not in done.stderr
 
 
 # Stand-ins for SLURM's commands, which note what they were told. A task has a process group of its own.
