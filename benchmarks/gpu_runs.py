@@ -11,6 +11,7 @@ weights are from those of the float32 run, or of the plain run in its own precis
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -98,6 +99,11 @@ RUNS = (
     Run("bf16, compiled", configured("one_gpu_bf16.yaml", "--dynamo_backend", "inductor")),
     Run("float32, fsdp2.yaml", configured("fsdp2.yaml", "--num_processes", "1", "--mixed_precision", "no")),
     Run("float32, zero2.yaml", configured("zero2.yaml", "--num_processes", "1", "--mixed_precision", "no")),
+    Run(
+        "float32, deepspeed_zero2.yaml",
+        configured("deepspeed_zero2.yaml", "--num_processes", "1", "--mixed_precision", "no"),
+    ),
+    Run("bf16, deepspeed_zero2.yaml", configured("deepspeed_zero2.yaml", "--num_processes", "1"), base="bf16"),
     Run("bf16, fsdp2.yaml", configured("fsdp2.yaml", "--num_processes", "1"), base="bf16"),
     Run("fp16, fsdp2.yaml", configured("fsdp2.yaml", "--num_processes", "1", "--mixed_precision", "fp16"), base="fp16"),
     Run("float32, both compiled", ("--mixed_precision", "no", *ONE), settings=("--speed.compile", "both")),
@@ -183,7 +189,7 @@ def compared(run: Run, done: dict[str, object], place: Path) -> dict[str, object
         "test_accuracy": outcome["test"]["accuracy"],
         "training_seconds": outcome["seconds"],
         "plan": [
-            line for line in (folder / "plan.txt").read_text().splitlines() if "precision" in line or "FSDP" in line
+            line for line in (folder / "plan.txt").read_text().splitlines() if "precision" in line or "share of" in line
         ],
     }
 
@@ -191,6 +197,7 @@ def compared(run: Run, done: dict[str, object], place: Path) -> dict[str, object
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu_runs.json")
+    parser.add_argument("--only", default="", help="these runs and those they are compared with, as 'graphs|deepspeed'")
     parser.add_argument("--at_once", type=int, default=4, help="runs that share the GPU at a time")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -199,9 +206,11 @@ def main() -> None:
         (place / "pair.py").write_text(RECIPE)
         command = [sys.executable, "-m", "distill", "train", "teacher.py"]
         subprocess.run(command, cwd=place, env=environment(), check=True, stdout=subprocess.DEVNULL)
+        asked = [run for run in RUNS if re.search(options.only, run.name)]
+        runs = [run for run in RUNS if run in asked or run.name in [one.base for one in asked]]
         with ThreadPoolExecutor(options.at_once) as pool:
-            done = list(pool.map(lambda run: train(run, place), RUNS))
-        rows = [compared(run, of_run, place) for run, of_run in zip(RUNS, done, strict=True)]
+            done = list(pool.map(lambda run: train(run, place), runs))
+        rows = [compared(run, of_run, place) for run, of_run in zip(runs, done, strict=True)]
     for row in rows:
         if "failed" in row:
             print(f"{row['run']:24} failed: {row['failed']}")

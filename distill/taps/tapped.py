@@ -162,7 +162,7 @@ class Tapped(nn.Module):
             return pick(answer, item or logits_item(answer), tap)
         if path == "embedding":
             logits = pick(answer, logits_item(answer), "logits")
-            if linear is None or linear[2].data_ptr() != logits.data_ptr():
+            if linear is None or not _same_memory(linear[2], logits):
                 raise TapError(
                     f"{kind} does not end in a linear layer, so 'embedding' is not defined. Name a module instead."
                 )
@@ -213,6 +213,11 @@ def _place(tap: str) -> str:
     """Where a tap is read: at a module's path, or at `PATH:input`."""
     path, _, item = tap.partition(":")
     return f"{path}:{_INPUT}" if item in (_INPUT, CONTRIBUTIONS) else path
+
+
+def _same_memory(one: Tensor, other: Tensor) -> bool:
+    """Whether both begin at the same place. While a model is compiled that is not known; the dry run has looked."""
+    return torch.compiler.is_compiling() or one.data_ptr() == other.data_ptr()
 
 
 def _changes(tensor: Tensor) -> int:

@@ -17,6 +17,7 @@ from distill.heads import Remembers
 from distill.numerics import gather_rows, whole_tensor
 from distill.pair import Teacher
 from distill.plan import Plan, compare
+from distill.taps import Tapped
 from distill.teacher_cache import Cache
 from distill.trainer.average import Average
 from distill.trainer.buffers import Kept, kept_buffers, put_back
@@ -74,6 +75,7 @@ class Trainer:
         self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self._remembering = [module for module in self.learner.modules() if isinstance(module, Remembers)]
+        self._replayed = any(module.replayed for module in self.learner.modules() if isinstance(module, Tapped))
         self._norm_factors = [module for module in self.learner.modules() if isinstance(module, NormFactors)]
         if self.accelerator.scaler is not None and isinstance(self.optimizer, AcceleratedOptimizer):
             # A fused optimizer would be told of an overflow and skip by itself, which nobody sees: the scaler asks for
@@ -111,6 +113,8 @@ class Trainer:
                     if probe is not None:
                         probe.add(parts, self._loss_scale())
                     self._backward(sum(parts.values()) * (self.accelerator.num_processes / count))
+                    if self._replayed and position == 0 < len(window) - 1:
+                        self._own_gradients()
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + loss.detach().sum()
         self.lines.factors = factors_of(self.plan, outputs)
@@ -229,6 +233,12 @@ class Trainer:
             self.accelerator.backward(loss)
         else:
             self.zero.backward(loss)
+
+    def _own_gradients(self) -> None:
+        """Move the gradients out of the memory that a recording wrote them to, and writes the next ones to."""
+        for parameter in self._parameters:
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.clone()
 
     def _gradient_norm(self) -> Tensor:
         self.accelerator.unscale_gradients(self.optimizer)
