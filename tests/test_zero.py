@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from tests.processes import run_processes
 from tests.test_fit import Stopped, same
 from tests.test_sharding import TRIED, ZERO, in_process, stopped_in_process, trained
 from tests.tiny import pair_recipe, plain_recipe
+
+pytestmark = pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs DeepSpeed, which is there on Linux")
 
 NEAR = {"rtol": 1e-5, "atol": 1e-5}
 WITHOUT = dict.fromkeys(ZERO, "false")

@@ -9,6 +9,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,7 @@ def test_a_student_is_sharded_over_two_cpu_processes(file: str, place: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs DeepSpeed, which is there on Linux")
 def test_deepspeed_shares_a_student_over_two_cpu_processes(place: Path) -> None:
     done = launch(place, "deepspeed_zero2.yaml", "--num_processes", "2", more=TOGETHER)
     assert done.returncode == 0, done.stderr
