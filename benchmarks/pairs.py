@@ -20,6 +20,7 @@ from distill.heads import Conv1x1, Linear
 from distill.losses import KD, CrossEntropy, HiddenState, Hint, RKDAngle, RKDDistance, SimilarityPreserving
 from distill.models.cifar import resnet8x4, resnet32x4
 from distill.plan import Plan, Term, connect
+from distill.recipe import SGD
 from distill.trainer import Trainer
 from distill.view import View
 
@@ -141,7 +142,8 @@ def with_trainer(pair: Pair, name: str) -> Step:
     view = (lambda: None) if pair.view is None else pair.view.module
     guide, learner = connect(teacher, student, plan, sample, teacher_view=view(), student_view=view())
     accelerator = Accelerator(cpu=True)
-    prepared, optimizer = accelerator.prepare(learner, sgd(learner.parameters()))
+    own = SGD(lr=0.01, momentum=0.9, weight_decay=5e-4).build([{"params": [*learner.parameters()]}])
+    prepared, optimizer = accelerator.prepare(learner, own)
     trainer = Trainer(accelerator, guide, prepared, plan, optimizer)
     prepared.train()
 

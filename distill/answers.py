@@ -65,9 +65,10 @@ def kept_answers(folder: Path) -> Answers:
     path = folder / FILE
     way_out = "and without it models can't be compared. Train the run again."
     tensors = _tensors(path, way_out)
-    validation, test = (
-        _predictions(tensors, split, f"{path} is damaged, {way_out}") for split in ("validation", "test")
-    )
+    damaged = f"{path} is damaged, {way_out}"
+    validation, test = (_predictions(tensors, split, damaged) for split in ("validation", "test"))
+    if validation.logits.shape[1] != test.logits.shape[1]:
+        raise ValueError(damaged)
     return Answers(validation, test)
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from torch import Tensor
 
 from distill.data import ChestXray, Phantoms
+from distill.data.images import image_size
 from distill.finished import read_run
 from distill.parser import Parser
 from distill.report import clean
@@ -63,14 +64,20 @@ def predict(words: Sequence[str], console: Console) -> None:
 
 
 def _answers(served: Served, names: Sequence[str]) -> Tensor:
-    """Probabilities (N, K); every file is read before any is answered."""
-    if served.tokenizer is None:
-        crops = served.images([Path(name) for name in names])
-        parts = [served.logits(crops[start : start + _AT_ONCE]) for start in range(0, len(crops), _AT_ONCE)]
-    else:
-        starts = range(0, len(names), _AT_ONCE)
-        parts = [served.logits(served.texts(names[start : start + _AT_ONCE])) for start in starts]
-    return probabilities(torch.cat(parts), several=served.limits is not None)
+    """Probabilities (N, K). Every file is opened before any is answered; some are held at a time."""
+    images = served.tokenizer is None
+    if images:
+        for name in names:
+            image_size(Path(name))
+    parts = []
+    for start in range(0, len(names), _AT_ONCE):
+        some = names[start : start + _AT_ONCE]
+        parts.append(served.logits(served.images([Path(name) for name in some]) if images else served.texts(some)))
+    logits = torch.cat(parts)
+    for name, whole in zip(names, logits.isfinite().all(1).tolist(), strict=True):
+        if not whole:
+            raise ValueError(f"The student's answer to {name} is not finite: its weights are damaged. Train it again.")
+    return probabilities(logits, several=served.limits is not None)
 
 
 def _texts(file: str) -> list[str]:

@@ -2,12 +2,14 @@
 
 import io
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from distill.cli import run_command
 from distill.data import ImageFolder
@@ -106,6 +108,28 @@ def test_labels_are_found_from_the_thresholds_of_the_validation_examples(
     line = json.loads(out)
     chances, limits = line["probabilities"], line["thresholds"]
     assert code == 0 and line["found"] == [label for label in chances if chances[label] >= limits[label]]
+
+
+def test_an_answer_that_is_no_number_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = photos / "photos" / "student" / "model.safetensors"
+    whole = place.read_bytes()
+    save_file({name: x * math.nan if x.is_floating_point() else x for name, x in load_file(place).items()}, place)
+    code, out, error = said([str(photos / "photos"), str(photos / "data" / "test" / "ant" / "0.png"), "--json"], capsys)
+    place.write_bytes(whole)
+    assert code == 2 and "ant/0.png is not finite: its weights are damaged" in error and out == ""
+
+
+def test_many_files_are_answered_as_one_by_one(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """More than are held at a time."""
+    good = [str(photos / "data" / "test" / name / "0.png") for name in ("ant", "bee")]
+    _, out, _ = said([str(photos / "photos"), *(good * 40), "--json"], capsys)
+    _, alone, _ = said([str(photos / "photos"), *good, "--json"], capsys)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) == 80
+    for place, line in enumerate(lines):
+        expected = json.loads(alone.splitlines()[place % 2])
+        assert line["input"] == expected["input"]
+        assert line["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
 
 
 @pytest.mark.parametrize(

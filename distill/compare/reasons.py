@@ -1,5 +1,6 @@
 """What a verdict rests on, in plain words."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from distill.answers import TEACHER, Answers, at_chance
@@ -33,7 +34,7 @@ def _reasons(
             f"{_width(after)}; a difference below about {100 * reach:.2f} points can't be told from chance by so many."
         )
     start = report.values("initialized")
-    if start:
+    if start and all(map(math.isfinite, start)):
         came = mean(start) - mean(before)
         yield (
             f"Of {points(verdict.difference)} points, {points(came)} come with the teacher's weights alone, and "

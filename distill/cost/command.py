@@ -22,6 +22,7 @@ from distill.measure import machine, versions
 from distill.onnx_file import check_onnx
 from distill.parser import Parser
 from distill.picture import check_pictures, draw_pareto
+from distill.report.serial import finite
 from distill.report.units import metric
 
 _ROUNDS = 15
@@ -61,8 +62,11 @@ def cost(words: Sequence[str], console: Console) -> None:
     show(rows, console)
     if given.out is not None:
         told = {"rows": [asdict(row) for row in rows], "rounds": given.rounds}
-        write_whole(given.out, json.dumps({**told, "machine": machine(), "versions": versions()}, indent=1) + "\n")
+        whole = finite({**told, "machine": machine(), "versions": versions()})
+        write_whole(given.out, json.dumps(whole, indent=1, allow_nan=False) + "\n")
         console.print(f"Written: {given.out}", markup=False, highlight=False, soft_wrap=True)
+    if all(row.seconds is None for row in rows):
+        raise ValueError("Nothing could be measured: all that was asked for failed, as the table's notes tell.")
     if given.plot is not None:
         _draw(rows, given.plot)
         console.print(f"Drawn: {given.plot}", markup=False, highlight=False, soft_wrap=True)

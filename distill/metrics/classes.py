@@ -9,7 +9,6 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 from distill.numerics import widen
 
@@ -22,6 +21,8 @@ def accuracy(logits: Tensor, labels: Tensor, *, top: int = 1) -> float:
     Raises:
         ValueError: no examples, shapes that do not meet, labels that are not classes, or fewer than `top` classes.
     """
+    from torchmetrics.functional.classification import multiclass_accuracy  # takes seconds to load
+
     _check(logits, labels)
     if not 1 <= top <= logits.shape[1]:
         raise ValueError(f"top={top} of {logits.shape[1]} classes has no accuracy. Choose from 1 to {logits.shape[1]}.")
@@ -47,6 +48,8 @@ def calibration_error(logits: Tensor, labels: Tensor) -> float:
     Raises:
         ValueError: no examples, shapes that do not meet, or labels that are not classes.
     """
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
     _check(logits, labels)
     probabilities = widen(logits).softmax(1)
     # torchmetrics gives a confidence of exactly 1 a bin of its own beside the last.

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from distill.metrics.calibration import label_calibration_errors
 from distill.metrics.checks import check_table, check_two
@@ -44,6 +43,8 @@ def auroc(logits: Tensor, labels: Tensor) -> Tensor:
     Raises:
         ValueError: no examples, shapes that do not meet, or labels that are not 1, 0 or NaN.
     """
+    from torchmetrics.functional.classification import binary_auroc  # takes seconds to load
+
     return _of_each(binary_auroc, logits, labels)
 
 
@@ -56,6 +57,8 @@ def average_precision(logits: Tensor, labels: Tensor) -> Tensor:
     Raises:
         ValueError: no examples, shapes that do not meet, or labels that are not 1, 0 or NaN.
     """
+    from torchmetrics.functional.classification import binary_average_precision
+
     return _of_each(binary_average_precision, logits, labels)
 
 

@@ -96,6 +96,15 @@ def test_what_a_way_can_not_do_is_told_in_its_row(capsys: pytest.CaptureFixture[
     assert code == 0 and "onnx: failed: " in " ".join(out.split())
 
 
+def test_a_command_of_which_nothing_could_be_measured_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    words = ["tests.cost.test_cost:unexportable", "--way", "onnx", "--batch", "1", "--rounds", "2", "--size", "4"]
+    code, out, error = told([*words, "--out", str(tmp_path / "cost.json")], capsys)
+    assert code == 2 and "Nothing could be measured" in error and "onnx: failed: " in " ".join(out.split())
+    text = (tmp_path / "cost.json").read_text()
+    assert json.loads(text)["rows"][0]["seconds"] is None and "NaN" not in text
+
+
 class Stubborn(torch.nn.Module):
     """Asks for a number in the midst of its pass, which no exporter knows."""
 
