@@ -78,12 +78,17 @@ def main() -> None:
         for way, environments in ways.items():
             speeds[way].append(launched(environments()))
             print(f"{way:10} {speeds[way][-1]:.1f} images a second", flush=True)
+
+    def of(way: str) -> float:
+        """What both together do, as a share of another way's: the median over the rounds, since a machine drifts."""
+        return statistics.median(both / other for both, other in zip(speeds["together"], speeds[way], strict=True))
+
     medians = {way: statistics.median(of_way) for way, of_way in speeds.items()}
     result = {
         "images_per_second": medians,
         "rounds": speeds,
-        "of_linear": medians["together"] / (2 * medians["one"]),
-        "of_linear_less_what_the_cores_lose": medians["together"] / medians["strangers"],
+        "of_linear": of("one") / 2,
+        "of_linear_less_what_the_cores_lose": of("strangers"),
     }
     print(json.dumps({key: value for key, value in result.items() if key.startswith("of")}))
     told = {**result, "load": os.getloadavg(), "machine": machine(), "versions": versions()}
