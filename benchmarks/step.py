@@ -3,11 +3,10 @@
 python benchmarks/step.py [--pairs 15] [--only BERT] [--out benchmarks/results/step.json]
 
 Three pairs of networks (pairs.py) with three plans each, eager, float32, on one thread; the trainer updates as a recipe
-does (fused), the loop as torch does by itself. Time: the median ratio of pairs
-of steps on the same batch, whose order alternates, so that a drifting machine hurts both sides alike; seconds are the
-process's own. Memory: bytes of all tensors at their peak, from building both models to the third step, counted by
-torch's profiler in a process of its own. The losses of the first step agree, or there is no comparison (but for the
-hint, whose head starts from other numbers).
+does (fused), the loop as torch does by itself. Time: the median ratio of pairs of steps on the same batch, whose order
+alternates, so that a drifting machine hurts both sides alike; seconds are the process's own. Memory: bytes of all
+tensors at their peak, from building both models to the third step, counted by torch's profiler in a process of its own.
+The losses of the first step agree, or there is no comparison (but for the hint, whose head starts from other numbers).
 """
 
 import argparse

@@ -114,10 +114,7 @@ def test_three_processes_keep_a_third_each_and_a_checkpoint_is_whole(tmp_path: P
         ({**ZERO, "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, r"zero_stage: 3 is not built in.* or with fsdp2\.yaml"),
         ({**ZERO, "ACCELERATE_DEEPSPEED_CONFIG_FILE": "x.json"}, "config_file: x.json has no effect here"),
         ({**ZERO, "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "cpu"}, "offload_optimizer_device: cpu has no eff"),
-        (
-            {**ZERO, "ACCELERATE_GRADIENT_CLIPPING": "1.0"},
-            "gradient_clipping: 1.0 has no effect here",
-        ),
+        ({**ZERO, "ACCELERATE_GRADIENT_CLIPPING": "1.0"}, "gradient_clipping: 1.0 has no effect here"),
         ({**ZERO, "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}, "gradient_accumulation_steps: 4 has no effect here"),
         ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "MEGATRON_LM is not built in"),
         ({"ACCELERATE_USE_FSDP": "true"}, r"by FSDP 2 alone\. Launch with .*fsdp2\.yaml"),

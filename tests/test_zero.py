@@ -22,7 +22,7 @@ from tests.test_fit import Stopped, same
 from tests.test_sharding import TRIED, ZERO, in_process, stopped_in_process, trained
 from tests.tiny import pair_recipe, plain_recipe
 
-pytestmark = pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs DeepSpeed, which is there on Linux")
+needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs DeepSpeed, which is there on Linux")
 
 NEAR = {"rtol": 1e-5, "atol": 1e-5}
 WITHOUT = dict.fromkeys(ZERO, "false")
@@ -37,6 +37,7 @@ def three_ways(folder: Path) -> tuple[dict[str, dict[str, Tensor]], ...]:
 
 
 @pytest.mark.slow
+@needs_deepspeed
 @pytest.mark.timeout(600)
 def test_the_engines_update_is_the_trainers_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     (plain, shared, stopped), others = run_processes(three_ways, 2, tmp_path, tmp_path)
@@ -63,6 +64,7 @@ def kept_by_both(recipe: Recipe, folder: Path) -> tuple[Any, ...]:
 
 
 @pytest.mark.slow
+@needs_deepspeed
 def test_three_processes_keep_a_third_each_and_a_checkpoint_is_as_without(tmp_path: Path) -> None:
     """Three divides no group of parameters, so the last share has entries that stand for nothing."""
     recipe = pair_recipe(epochs=2, optimizer=ADAMW, clip=0.1)
@@ -90,6 +92,7 @@ def gone_on_the_other_way(recipe: Recipe, folder: Path) -> list[dict[str, Tensor
 
 
 @pytest.mark.slow
+@needs_deepspeed
 def test_a_run_goes_on_under_the_other_way(tmp_path: Path) -> None:
     recipe = pair_recipe(epochs=3, optimizer=ADAMW, checkpoint_every=1, ema=0.9)
     straight, from_shares, to_shares = run_processes(gone_on_the_other_way, 2, tmp_path, recipe, tmp_path)[0]
@@ -111,6 +114,7 @@ def diverging(folder: Path) -> tuple[str, bool]:
 
 
 @pytest.mark.slow
+@needs_deepspeed
 def test_a_gradient_that_is_not_finite_stops_the_run_and_changes_nothing(tmp_path: Path) -> None:
     for said, finite in run_processes(diverging, 2, tmp_path, tmp_path):
         assert "step" in said and finite
